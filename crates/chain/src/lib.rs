@@ -1,0 +1,1 @@
+//! Bitcoin Core over JSON-RPC: follower, broadcaster, private regtest node

@@ -1,0 +1,1 @@
+//! The agreement engine: votes, certificates, refusals

@@ -1,0 +1,1 @@
+//! A whole Spark network on one machine

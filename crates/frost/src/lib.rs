@@ -1,0 +1,1 @@
+//! Nested Spark-FROST, Feldman secret sharing, DKG, adaptor signatures and single-use nonces

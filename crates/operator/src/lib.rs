@@ -1,0 +1,1 @@
+//! A Spark operator: services, scheduler, chain duties, limits, metrics

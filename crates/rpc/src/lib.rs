@@ -1,0 +1,1 @@
+//! Protobuf contract, TLS, sessions, error mapping and conversions

@@ -1,0 +1,1 @@
+//! Key custody: sealed shares, nonces, tweaks, deletion

@@ -1,0 +1,1 @@
+//! The Spark wallet: signer, sync, send, receive, exit
