@@ -1,1 +1,26 @@
-//! One pure state machine per capability: snapshot and request in; effects, signing jobs or a refusal out
+//! What every change of money on Spark must satisfy, as pure state machines.
+//!
+//! A *flow* is a request that must happen on all operators or on none. This crate decides: it is
+//! handed the rows that it asked for and the request, rebuilds what the transactions should be,
+//! and answers with effects (rows to write), jobs for the signer and a digest, or with a refusal
+//! that has a stable reason. There is no clock, no randomness and no socket in here: what the
+//! outside world has to say comes in as arguments, so that the simulator and the operator run the
+//! same code.
+//!
+//! Where to look: [`record`] and [`snapshot`] say how rows are read and written, [`rows`] what is
+//! stored, [`flow`] what a flow is, and each remaining module is one capability.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod job;
+pub mod record;
+pub mod secret;
+pub mod snapshot;

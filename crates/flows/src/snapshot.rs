@@ -1,0 +1,195 @@
+//! The rows that a decision was based on, and the rows that it changes.
+//!
+//! A flow asks a [`Snapshot`] for rows. What has not been read yet is a [`Miss`]: whoever runs the
+//! flow reads it and runs the flow again. In the end the snapshot knows every row that the decision
+//! was based on, and [`Changes`] makes all of them conditions of the write. Two flows that touch
+//! the same row therefore exclude each other, without a lock held while curves are computed.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::record::{Batch, IndexKey, Key, Row, Stored, Unreadable, Write};
+
+/// Rows that a flow asked for and that have not been read yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Miss(pub BTreeSet<Key>);
+
+/// Why a row could not be handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// It has to be read first.
+    Miss(Miss),
+    /// It is there but cannot be decoded.
+    Unreadable(Unreadable),
+}
+
+/// Rows as they were read, with their versions.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    rows: BTreeMap<Key, Option<Stored>>,
+    used: RefCell<BTreeSet<Key>>,
+}
+
+impl Snapshot {
+    /// An empty one: everything is a miss.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what was read; `None` means that there is no such row.
+    pub fn insert(&mut self, key: Key, stored: Option<Stored>) {
+        self.rows.insert(key, stored);
+    }
+
+    /// Forgets everything, for another attempt after a conflict.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.used.borrow_mut().clear();
+    }
+
+    /// Makes sure that all `keys` are there, so that a flow misses once and not row by row.
+    ///
+    /// # Errors
+    /// [`ReadError::Miss`] with every key that has not been read.
+    pub fn require(&self, keys: impl IntoIterator<Item = Key>) -> Result<(), ReadError> {
+        let missing: BTreeSet<Key> = keys
+            .into_iter()
+            .filter(|key| !self.rows.contains_key(key))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(ReadError::Miss(Miss(missing)))
+        }
+    }
+
+    /// Row `id`, or `None` if there is no such row.
+    ///
+    /// # Errors
+    /// [`ReadError::Miss`] if it has not been read, [`ReadError::Unreadable`] if it is damaged.
+    pub fn get<R: Row>(&self, id: impl Into<Vec<u8>>) -> Result<Option<R>, ReadError> {
+        let key = Key::new(R::TABLE, id);
+        match self.rows.get(&key) {
+            None => Err(ReadError::Miss(Miss([key].into()))),
+            Some(stored) => {
+                let row = match stored {
+                    None => None,
+                    Some(stored) => {
+                        Some(R::decode(&key.id, &stored.body).map_err(ReadError::Unreadable)?)
+                    }
+                };
+                self.used.borrow_mut().insert(key);
+                Ok(row)
+            }
+        }
+    }
+
+    fn version(&self, key: &Key) -> u64 {
+        self.rows
+            .get(key)
+            .and_then(Option::as_ref)
+            .map_or(0, |stored| stored.version)
+    }
+}
+
+/// Rows to write, collected by a flow.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    rows: BTreeMap<Key, Change>,
+}
+
+#[derive(Clone, Debug)]
+struct Change {
+    body: Option<Vec<u8>>,
+    listed: Vec<IndexKey>,
+    unlisted: Vec<IndexKey>,
+}
+
+impl Changes {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes `row`, whatever it was before.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`]; a row must have been read before it is written.
+    pub fn put<R: Row>(&mut self, snapshot: &Snapshot, row: &R) -> Result<(), ReadError> {
+        let before = snapshot.get::<R>(row.id())?;
+        let body = row.encode().map_err(ReadError::Unreadable)?;
+        let (listed, unlisted) = difference(before.as_ref(), Some(row));
+        self.rows.insert(
+            row.key(),
+            Change {
+                body: Some(body),
+                listed,
+                unlisted,
+            },
+        );
+        Ok(())
+    }
+
+    /// Deletes row `id`; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn delete<R: Row>(
+        &mut self,
+        snapshot: &Snapshot,
+        id: impl Into<Vec<u8>>,
+    ) -> Result<(), ReadError> {
+        let id = id.into();
+        if let Some(before) = snapshot.get::<R>(id.clone())? {
+            let (listed, unlisted) = difference(Some(&before), None);
+            self.rows.insert(
+                Key::new(R::TABLE, id),
+                Change {
+                    body: None,
+                    listed,
+                    unlisted,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// The conditional write: every row that the snapshot handed out must still have its version.
+    #[must_use]
+    pub fn into_batch(self, snapshot: &Snapshot) -> Batch {
+        let guards = snapshot
+            .used
+            .borrow()
+            .iter()
+            .filter(|key| !self.rows.contains_key(key))
+            .map(|key| (key.clone(), snapshot.version(key)))
+            .collect();
+        let writes = self
+            .rows
+            .into_iter()
+            .map(|(key, change)| Write {
+                expected: snapshot.version(&key),
+                key,
+                body: change.body,
+                unlist: change.unlisted,
+                list: change.listed,
+            })
+            .collect();
+        Batch { guards, writes }
+    }
+}
+
+/// Index entries to add and to take away when `before` becomes `after`.
+fn difference<R: Row>(before: Option<&R>, after: Option<&R>) -> (Vec<IndexKey>, Vec<IndexKey>) {
+    let entries = |row: Option<&R>| -> BTreeSet<IndexKey> {
+        row.map(|row| row.listed().into_iter().collect())
+            .unwrap_or_default()
+    };
+    let (old, new) = (entries(before), entries(after));
+    (
+        new.difference(&old).cloned().collect(),
+        old.difference(&new).cloned().collect(),
+    )
+}
