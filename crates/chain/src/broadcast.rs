@@ -44,8 +44,15 @@ impl Broadcaster {
     pub async fn broadcast(&self, tx: &Transaction) -> Result<Accepted> {
         match self.rpc.send_raw_transaction(tx).await {
             Ok(_) => Ok(Accepted::InMempool),
-            Err(Error::Rpc { code: code::ALREADY_IN_CHAIN, .. }) => Ok(Accepted::Confirmed),
-            Err(Error::Rpc { code: code::VERIFY_ERROR | code::VERIFY_REJECTED, message, .. }) => {
+            Err(Error::Rpc {
+                code: code::ALREADY_IN_CHAIN,
+                ..
+            }) => Ok(Accepted::Confirmed),
+            Err(Error::Rpc {
+                code: code::VERIFY_ERROR | code::VERIFY_REJECTED,
+                message,
+                ..
+            }) => {
                 let txid = tx.compute_txid();
                 // A confirmed transaction whose outputs are all spent looks like one with missing inputs.
                 match self.whereabouts(&txid).await? {
@@ -62,16 +69,31 @@ impl Broadcaster {
     pub async fn submit_package(&self, txs: &[Transaction]) -> Result<PackageOutcome> {
         if let [tx] = txs {
             let accepted = vec![(tx.compute_txid(), self.broadcast(tx).await?)];
-            return Ok(PackageOutcome { accepted, replaced: Vec::new() });
+            return Ok(PackageOutcome {
+                accepted,
+                replaced: Vec::new(),
+            });
         }
         if txs.is_empty() {
-            return Ok(PackageOutcome { accepted: Vec::new(), replaced: Vec::new() });
+            return Ok(PackageOutcome {
+                accepted: Vec::new(),
+                replaced: Vec::new(),
+            });
         }
-        let txids = txs.iter().map(Transaction::compute_txid).collect::<Vec<_>>();
+        let txids = txs
+            .iter()
+            .map(Transaction::compute_txid)
+            .collect::<Vec<_>>();
         let answer = self.rpc.submit_raw_package(txs).await?;
         if answer.package_msg == "success" {
-            let accepted = txids.into_iter().map(|txid| (txid, Accepted::InMempool)).collect();
-            return Ok(PackageOutcome { accepted, replaced: answer.replaced });
+            let accepted = txids
+                .into_iter()
+                .map(|txid| (txid, Accepted::InMempool))
+                .collect();
+            return Ok(PackageOutcome {
+                accepted,
+                replaced: answer.replaced,
+            });
         }
 
         // Some of it may be there already, which Core counts as failure once it is in a block.
@@ -81,7 +103,10 @@ impl Broadcaster {
         }
         if known.iter().all(Option::is_some) {
             let accepted = txids.into_iter().zip(known.into_iter().flatten()).collect();
-            return Ok(PackageOutcome { accepted, replaced: answer.replaced });
+            return Ok(PackageOutcome {
+                accepted,
+                replaced: answer.replaced,
+            });
         }
         let confirmed = |state: &Option<Accepted>| *state == Some(Accepted::Confirmed);
         if known.iter().any(confirmed) {
@@ -99,7 +124,10 @@ impl Broadcaster {
                     (txid, later.map_or(Accepted::Confirmed, |(_, state)| *state))
                 })
                 .collect();
-            return Ok(PackageOutcome { accepted, replaced: outcome.replaced });
+            return Ok(PackageOutcome {
+                accepted,
+                replaced: outcome.replaced,
+            });
         }
         Err(blame(&answer, &txids, &known))
     }
@@ -108,7 +136,11 @@ impl Broadcaster {
     async fn whereabouts(&self, txid: &Txid) -> Result<Option<Accepted>> {
         if let Some(found) = self.rpc.raw_transaction(txid).await? {
             let confirmed = found.block_hash.is_some() && found.confirmations > 0;
-            return Ok(Some(if confirmed { Accepted::Confirmed } else { Accepted::InMempool }));
+            return Ok(Some(if confirmed {
+                Accepted::Confirmed
+            } else {
+                Accepted::InMempool
+            }));
         }
         Ok(None)
     }
@@ -121,7 +153,10 @@ fn blame(answer: &PackageAnswer, txids: &[Txid], known: &[Option<Accepted>]) -> 
         .zip(known)
         .filter(|(_, state)| state.is_none())
         .filter_map(|(txid, _)| {
-            let entry = answer.tx_results.values().find(|entry| entry.txid == *txid)?;
+            let entry = answer
+                .tx_results
+                .values()
+                .find(|entry| entry.txid == *txid)?;
             Some((*txid, entry.error.clone()?))
         })
         .collect::<Vec<_>>();
@@ -132,15 +167,24 @@ fn blame(answer: &PackageAnswer, txids: &[Txid], known: &[Option<Accepted>]) -> 
         _ => 0,
     });
     match failures.into_iter().next() {
-        Some((txid, reason)) if Rejection::from_reason(&reason) != Rejection::NotValidated => rejected(txid, reason),
+        Some((txid, reason)) if Rejection::from_reason(&reason) != Rejection::NotValidated => {
+            rejected(txid, reason)
+        }
         // The rule that was broken is one of the package as a whole.
         _ => match txids.last() {
             Some(child) => rejected(*child, answer.package_msg.clone()),
-            None => Error::Answer { method: "submitpackage".into(), reason: answer.package_msg.clone() },
+            None => Error::Answer {
+                method: "submitpackage".into(),
+                reason: answer.package_msg.clone(),
+            },
         },
     }
 }
 
 fn rejected(txid: Txid, reason: String) -> Error {
-    Error::Rejected { txid, rejection: Rejection::from_reason(&reason), reason }
+    Error::Rejected {
+        txid,
+        rejection: Rejection::from_reason(&reason),
+        reason,
+    }
 }

@@ -23,12 +23,17 @@ impl ChainSource for Rpc {
             // Without a transaction index the node still knows what is unspent.
             return unspent_without_index(self, outpoint).await;
         };
-        let Some(output) = usize::try_from(outpoint.vout).ok().and_then(|i| found.tx.output.get(i)) else {
+        let Some(output) = usize::try_from(outpoint.vout)
+            .ok()
+            .and_then(|i| found.tx.output.get(i))
+        else {
             return Ok(None);
         };
         let query = |mempool: bool| ("gettxout", json!([outpoint.txid, outpoint.vout, mempool]));
         let answers = self.batch_values(&[query(false), query(true)]).await?;
-        let mut unspent = answers.into_iter().map(|answer| answer.map(|value| !value.is_null()));
+        let mut unspent = answers
+            .into_iter()
+            .map(|answer| answer.map(|value| !value.is_null()));
         let in_chain = unspent.next().transpose()?.unwrap_or(false);
         let with_mempool = unspent.next().transpose()?.unwrap_or(false);
         let spent = match (with_mempool, in_chain || found.block.is_none()) {
@@ -46,9 +51,13 @@ impl ChainSource for Rpc {
     }
 
     async fn tx(&self, txid: &Txid) -> Result<Option<TxView>> {
-        let Some(raw) = self.raw_transaction(txid).await? else { return Ok(None) };
-        let tx: Transaction = deserialize_hex(&raw.hex)
-            .map_err(|e| Error::Answer { method: "getrawtransaction".into(), reason: format!("{txid}: {e}") })?;
+        let Some(raw) = self.raw_transaction(txid).await? else {
+            return Ok(None);
+        };
+        let tx: Transaction = deserialize_hex(&raw.hex).map_err(|e| Error::Answer {
+            method: "getrawtransaction".into(),
+            reason: format!("{txid}: {e}"),
+        })?;
         if tx.compute_txid() != *txid {
             return Err(Error::Answer {
                 method: "getrawtransaction".into(),
@@ -56,17 +65,28 @@ impl ChainSource for Rpc {
             });
         }
         let Some(hash) = raw.block_hash else {
-            return Ok(Some(TxView { tx, block: None, confirmations: 0 }));
+            return Ok(Some(TxView {
+                tx,
+                block: None,
+                confirmations: 0,
+            }));
         };
         let header = self.block_header(&hash).await?;
         // −1: the block has left the best chain between the two calls.
         Ok(Some(match header.filter(|h| h.confirmations > 0) {
             Some(header) => TxView {
                 tx,
-                block: Some(BlockRef { height: BlockHeight(header.height), hash }),
+                block: Some(BlockRef {
+                    height: BlockHeight(header.height),
+                    hash,
+                }),
                 confirmations: u32::try_from(header.confirmations).unwrap_or(u32::MAX),
             },
-            None => TxView { tx, block: None, confirmations: 0 },
+            None => TxView {
+                tx,
+                block: None,
+                confirmations: 0,
+            },
         }))
     }
 
@@ -88,12 +108,16 @@ impl ChainSource for Rpc {
 }
 
 async fn unspent_without_index(rpc: &Rpc, outpoint: &OutPoint) -> Result<Option<OutputView>> {
-    let Some(out) = rpc.tx_out(outpoint, false).await? else { return Ok(None) };
+    let Some(out) = rpc.tx_out(outpoint, false).await? else {
+        return Ok(None);
+    };
     let with_mempool = rpc.tx_out(outpoint, true).await?;
     let block = match rpc.block_header(&out.best_block).await? {
         Some(tip) if out.confirmations > 0 => {
             let height = BlockHeight((tip.height + 1).saturating_sub(out.confirmations));
-            rpc.block_hash(height).await?.map(|hash| BlockRef { height, hash })
+            rpc.block_hash(height)
+                .await?
+                .map(|hash| BlockRef { height, hash })
         }
         _ => None,
     };
@@ -102,6 +126,10 @@ async fn unspent_without_index(rpc: &Rpc, outpoint: &OutPoint) -> Result<Option<
         script: out.script.hex,
         block,
         confirmations: out.confirmations,
-        spent: if with_mempool.is_some() { Spend::Unspent } else { Spend::InMempool },
+        spent: if with_mempool.is_some() {
+            Spend::Unspent
+        } else {
+            Spend::InMempool
+        },
     }))
 }

@@ -25,14 +25,18 @@ pub enum Error {
     },
 
     /// Wrong user, password or cookie.
-    #[error("Bitcoin Core at {url} refused the credentials. Check the user and password, or the cookie file")]
+    #[error(
+        "Bitcoin Core at {url} refused the credentials. Check the user and password, or the cookie file"
+    )]
     Unauthorized {
         /// Where the call went.
         url: String,
     },
 
     /// The cookie file cannot be read.
-    #[error("cannot read the cookie file {path}: {reason}. Bitcoin Core writes it at its start; check the path")]
+    #[error(
+        "cannot read the cookie file {path}: {reason}. Bitcoin Core writes it at its start; check the path"
+    )]
     Cookie {
         /// The file.
         path: PathBuf,
@@ -48,7 +52,9 @@ pub enum Error {
     },
 
     /// The node's work queue is full (HTTP 503). Worth a retry.
-    #[error("Bitcoin Core is busy (its work queue is full). Try again, or raise its rpcworkqueue setting")]
+    #[error(
+        "Bitcoin Core is busy (its work queue is full). Try again, or raise its rpcworkqueue setting"
+    )]
     Busy,
 
     /// Core answered with an error.
@@ -63,7 +69,9 @@ pub enum Error {
     },
 
     /// The answer is not what the method promises.
-    #[error("Bitcoin Core's answer to {method} was not understood: {reason}. Is it really Bitcoin Core?")]
+    #[error(
+        "Bitcoin Core's answer to {method} was not understood: {reason}. Is it really Bitcoin Core?"
+    )]
     Answer {
         /// The method that was called.
         method: String,
@@ -72,7 +80,9 @@ pub enum Error {
     },
 
     /// The node is too old for ephemeral anchors and package submission.
-    #[error("Bitcoin Core version {found} is too old: {needed} (29.0) or newer is needed. Upgrade the node")]
+    #[error(
+        "Bitcoin Core version {found} is too old: {needed} (29.0) or newer is needed. Upgrade the node"
+    )]
     TooOld {
         /// What `getnetworkinfo` says.
         found: u64,
@@ -81,7 +91,9 @@ pub enum Error {
     },
 
     /// The node follows another network.
-    #[error("Bitcoin Core follows the chain \"{found}\", but \"{expected}\" is configured. Correct one of them")]
+    #[error(
+        "Bitcoin Core follows the chain \"{found}\", but \"{expected}\" is configured. Correct one of them"
+    )]
     WrongNetwork {
         /// Core's name of its chain.
         found: String,
@@ -115,7 +127,9 @@ pub enum Error {
     },
 
     /// A block that the node gave does not hash to the name it was asked by.
-    #[error("the node gave a wrong block for {expected}: its hash is {found}. Its data may be damaged")]
+    #[error(
+        "the node gave a wrong block for {expected}: its hash is {found}. Its data may be damaged"
+    )]
     WrongBlock {
         /// The hash that was asked for.
         expected: BlockHash,
@@ -144,7 +158,10 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::WarmingUp { .. } | Self::Busy)
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::WarmingUp { .. } | Self::Busy
+        )
     }
 
     /// Core's error code, if Core answered with one.
@@ -163,7 +180,9 @@ pub enum Rejection {
     #[error("an input is missing or already spent; look for what spent it")]
     MissingInputs,
     /// Another transaction in the mempool spends an input, and this one does not pay enough to replace it.
-    #[error("another unconfirmed transaction spends the same coin; wait for it, or pay a higher fee to replace it")]
+    #[error(
+        "another unconfirmed transaction spends the same coin; wait for it, or pay a higher fee to replace it"
+    )]
     Conflict,
     /// It pays less than the node relays.
     #[error("the fee is too low; add a child that pays more and submit both as one package")]
@@ -219,7 +238,10 @@ impl Rejection {
             Self::AnchorUnspent
         } else if has("fee not met") || has("mempool full") {
             Self::FeeTooLow
-        } else if has("max feerate exceeded") || has("max-fee-exceeded") || has("Fee exceeds maximum") {
+        } else if has("max feerate exceeded")
+            || has("max-fee-exceeded")
+            || has("Fee exceeds maximum")
+        {
             Self::FeeTooHigh
         } else if has("script-verify-flag") || has("bad-witness") {
             Self::BadScript
@@ -242,12 +264,24 @@ mod tests {
         for (reason, expected) in [
             ("bad-txns-inputs-missingorspent", Rejection::MissingInputs),
             ("non-BIP68-final", Rejection::TimelockNotReached),
-            ("TRUC-violation, tx 00 (wtxid=00) would exceed descendant count limit", Rejection::TrucLimit),
-            ("insufficient fee, rejecting replacement 00", Rejection::Conflict),
+            (
+                "TRUC-violation, tx 00 (wtxid=00) would exceed descendant count limit",
+                Rejection::TrucLimit,
+            ),
+            (
+                "insufficient fee, rejecting replacement 00",
+                Rejection::Conflict,
+            ),
             ("min relay fee not met, 0 < 111", Rejection::FeeTooLow),
-            ("missing-ephemeral-spends, tx 00 did not spend parent's ephemeral dust", Rejection::AnchorUnspent),
+            (
+                "missing-ephemeral-spends, tx 00 did not spend parent's ephemeral dust",
+                Rejection::AnchorUnspent,
+            ),
             ("dust", Rejection::Dust),
-            ("mempool-script-verify-flag-failed (Invalid Schnorr signature)", Rejection::BadScript),
+            (
+                "mempool-script-verify-flag-failed (Invalid Schnorr signature)",
+                Rejection::BadScript,
+            ),
             ("package-not-validated", Rejection::NotValidated),
             ("max feerate exceeded", Rejection::FeeTooHigh),
             ("tx-size", Rejection::Other),

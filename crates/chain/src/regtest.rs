@@ -77,12 +77,16 @@ impl RegtestNode {
         let (datadir, temporary) = match &config.datadir {
             Some(dir) => (dir.clone(), None),
             None => {
-                let dir = tempfile::Builder::new().prefix("tinderbox-bitcoind-").tempdir();
-                let dir = dir.map_err(|e| failed(&std::env::temp_dir(), format!("has no folder: {e}")))?;
+                let dir = tempfile::Builder::new()
+                    .prefix("tinderbox-bitcoind-")
+                    .tempdir();
+                let dir =
+                    dir.map_err(|e| failed(&std::env::temp_dir(), format!("has no folder: {e}")))?;
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        std::fs::create_dir_all(&datadir).map_err(|e| failed(&datadir, format!("has no folder: {e}")))?;
+        std::fs::create_dir_all(&datadir)
+            .map_err(|e| failed(&datadir, format!("has no folder: {e}")))?;
 
         let mut attempt = 0;
         loop {
@@ -98,14 +102,27 @@ impl RegtestNode {
                     })?;
                     port
                 }
-                None => free_port().map_err(|e| failed(&datadir, format!("found no free port: {e}")))?,
+                None => {
+                    free_port().map_err(|e| failed(&datadir, format!("found no free port: {e}")))?
+                }
             };
-            write_config(&datadir, port, &config).map_err(|e| failed(&datadir, format!("cannot be set up: {e}")))?;
+            write_config(&datadir, port, &config)
+                .map_err(|e| failed(&datadir, format!("cannot be set up: {e}")))?;
             let child = spawn(&bitcoind, &datadir)?;
             let url = format!("http://127.0.0.1:{port}");
-            let rpc = Rpc::new(RpcConfig::with_password(url, config.user.clone(), config.password.clone()))?;
-            let mut node =
-                Self { child, rpc, port, config: config.clone(), datadir: datadir.clone(), _temporary: None };
+            let rpc = Rpc::new(RpcConfig::with_password(
+                url,
+                config.user.clone(),
+                config.password.clone(),
+            ))?;
+            let mut node = Self {
+                child,
+                rpc,
+                port,
+                config: config.clone(),
+                datadir: datadir.clone(),
+                _temporary: None,
+            };
             match node.wait_until_ready().await {
                 Ok(()) => {
                     node._temporary = temporary;
@@ -113,7 +130,9 @@ impl RegtestNode {
                 }
                 // Somebody took the free port between our look and Core's.
                 Err(Error::Node { what, .. })
-                    if config.rpc_port.is_none() && what.contains("bind") && attempt < PORT_ATTEMPTS => {}
+                    if config.rpc_port.is_none()
+                        && what.contains("bind")
+                        && attempt < PORT_ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
         }
@@ -156,21 +175,32 @@ impl RegtestNode {
 
     /// Mines blocks to a script nobody can spend, for tests that need time to pass.
     pub async fn mine(&self, blocks: u32) -> Result<()> {
-        // The program of a witness version that has no meaning: anyone-can-spend in name, never standard.
-        let nobody = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_raw_hash(bitcoin::hashes::Hash::all_zeros()));
+        // No script has the hash zero.
+        let nobody = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_raw_hash(
+            bitcoin::hashes::Hash::all_zeros(),
+        ));
         let address = Address::from_script(&nobody, Network::Regtest)
             .map_err(|e| failed(&self.datadir, format!("cannot be mined for: {e}")))?;
-        self.rpc.generate_to_address(blocks, &address).await.map(|_| ())
+        self.rpc
+            .generate_to_address(blocks, &address)
+            .await
+            .map(|_| ())
     }
 
     /// Stops the node in good order and waits for its end; its data stays if a folder was given.
     pub async fn stop(mut self) -> Result<()> {
         // The answer may be cut off by the stop itself; the process's end is what counts.
-        let _ = self.rpc.call::<serde_json::Value>("stop", serde_json::json!([])).await;
+        let _ = self
+            .rpc
+            .call::<serde_json::Value>("stop", serde_json::json!([]))
+            .await;
         if self.wait_for_end(STOP_LIMIT).await {
             return Ok(());
         }
-        let what = format!("did not stop within {} s and was killed", STOP_LIMIT.as_secs());
+        let what = format!(
+            "did not stop within {} s and was killed",
+            STOP_LIMIT.as_secs()
+        );
         Err(failed(&self.datadir, what))
     }
 
@@ -192,7 +222,10 @@ impl RegtestNode {
             match answer {
                 Ok(_) => return self.rpc.check(Some(Network::Regtest)).await,
                 Err(_) if !self.is_running() => {
-                    return Err(failed(&self.datadir, format!("ended at once: {}", self.last_words())));
+                    return Err(failed(
+                        &self.datadir,
+                        format!("ended at once: {}", self.last_words()),
+                    ));
                 }
                 Err(error) if error.is_temporary() && tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -204,10 +237,18 @@ impl RegtestNode {
 
     /// What the node said last about its end.
     fn last_words(&self) -> String {
-        let read = |name: &str| std::fs::read_to_string(self.datadir.join(name)).unwrap_or_default();
+        let read =
+            |name: &str| std::fs::read_to_string(self.datadir.join(name)).unwrap_or_default();
         let said = read("bitcoind.out");
-        let words = said.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>();
-        let mut words = match words.len().checked_sub(3).and_then(|from| words.get(from..)) {
+        let words = said
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect::<Vec<_>>();
+        let mut words = match words
+            .len()
+            .checked_sub(3)
+            .and_then(|from| words.get(from..))
+        {
             Some(last) => last.join("; "),
             None => words.join("; "),
         };
@@ -230,11 +271,16 @@ impl Drop for RegtestNode {
 }
 
 fn failed(datadir: &Path, what: String) -> Error {
-    Error::Node { datadir: datadir.to_owned(), what }
+    Error::Node {
+        datadir: datadir.to_owned(),
+        what,
+    }
 }
 
 fn free_port() -> std::io::Result<u16> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?.local_addr().map(|address| address.port())
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?
+        .local_addr()
+        .map(|address| address.port())
 }
 
 /// Settings go to a file that only we can read: arguments can be seen by every user of the machine.
@@ -269,13 +315,23 @@ fn write_config(datadir: &Path, port: u16, config: &RegtestConfig) -> std::io::R
         text.push('\n');
     }
     let path = datadir.join("bitcoin.conf");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     std::io::Write::write_all(&mut file, text.as_bytes())
 }
 
 fn spawn(bitcoind: &Path, datadir: &Path) -> Result<Child> {
-    let cannot = |e: std::io::Error| failed(datadir, format!("cannot be started ({}): {e}", bitcoind.display()));
+    let cannot = |e: std::io::Error| {
+        failed(
+            datadir,
+            format!("cannot be started ({}): {e}", bitcoind.display()),
+        )
+    };
     let output = std::fs::File::create(datadir.join("bitcoind.out")).map_err(cannot)?;
     let errors = output.try_clone().map_err(cannot)?;
     Command::new(bitcoind)

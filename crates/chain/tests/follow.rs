@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bitcoin::{Address, Network, ScriptBuf, WScriptHash};
 use bitcoin::hashes::Hash;
+use bitcoin::{Address, Network, ScriptBuf, WScriptHash};
 use tinderbox_chain::follow::WINDOW;
-use tinderbox_chain::{BlockRef, ChainEvent, ChainState, Follower, RegtestConfig, RegtestNode, Rpc, Window};
+use tinderbox_chain::{
+    BlockRef, ChainEvent, ChainState, Follower, RegtestConfig, RegtestNode, Rpc, Window,
+};
 use tinderbox_protocol::BlockHeight;
 
 /// Remembers blocks as a database would: what it stores survives the follower.
@@ -36,7 +38,10 @@ impl ChainState for Memory {
         Ok(stored.chain[from..].to_vec())
     }
 
-    async fn apply(&mut self, event: &ChainEvent) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn apply(
+        &mut self,
+        event: &ChainEvent,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut stored = self.0.lock().unwrap();
         if std::mem::take(&mut stored.fail_next) {
             return Err("the database is away".into());
@@ -45,8 +50,15 @@ impl ChainState for Memory {
             ChainEvent::Connected(blocks) => {
                 for block in blocks {
                     if let Some(tip) = stored.chain.last() {
-                        assert_eq!(block.at.height.0, tip.height.0 + 1, "heights follow each other");
-                        assert_eq!(block.block.header.prev_blockhash, tip.hash, "blocks follow each other");
+                        assert_eq!(
+                            block.at.height.0,
+                            tip.height.0 + 1,
+                            "heights follow each other"
+                        );
+                        assert_eq!(
+                            block.block.header.prev_blockhash, tip.hash,
+                            "blocks follow each other"
+                        );
                     }
                     assert_eq!(block.block.block_hash(), block.at.hash);
                     stored.chain.push(block.at);
@@ -55,7 +67,11 @@ impl ChainState for Memory {
             }
             ChainEvent::Disconnected { to, removed } => {
                 let keep = stored.chain.len() - removed.len();
-                assert_eq!(&stored.chain[keep..], &removed[..], "what is removed was there");
+                assert_eq!(
+                    &stored.chain[keep..],
+                    &removed[..],
+                    "what is removed was there"
+                );
                 stored.chain.truncate(keep);
                 assert_eq!(stored.chain.last(), Some(to));
                 stored.events.push(Seen::Disconnected(removed.len()));
@@ -66,7 +82,9 @@ impl ChainState for Memory {
 }
 
 async fn node() -> RegtestNode {
-    RegtestNode::temporary().await.expect("a regtest node; run scripts/bitcoind once if there is none")
+    RegtestNode::temporary()
+        .await
+        .expect("a regtest node; run scripts/bitcoind once if there is none")
 }
 
 fn follower(rpc: &Rpc, memory: &Memory) -> Follower<Rpc, Memory> {
@@ -81,12 +99,21 @@ fn address(tag: u8) -> Address {
 
 async fn assert_agrees(rpc: &Rpc, memory: &Memory) {
     let stored = memory.0.lock().unwrap().chain.clone();
-    let hashes = rpc.block_hashes(BlockHeight(0), u32::try_from(stored.len()).unwrap() + 1).await.unwrap();
-    assert_eq!(stored.iter().map(|b| b.hash).collect::<Vec<_>>(), hashes, "state and node hold the same chain");
+    let hashes = rpc
+        .block_hashes(BlockHeight(0), u32::try_from(stored.len()).unwrap() + 1)
+        .await
+        .unwrap();
+    assert_eq!(
+        stored.iter().map(|b| b.hash).collect::<Vec<_>>(),
+        hashes,
+        "state and node hold the same chain"
+    );
 }
 
 async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} took longer than {limit:?}"))
+    tokio::time::timeout(limit, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {limit:?}"))
 }
 
 #[tokio::test]
@@ -100,14 +127,23 @@ async fn reorganisations_of_depth_1_to_6_are_followed() {
 
     for depth in 1..=6u32 {
         let tip = rpc.best_block().await.unwrap();
-        let first = rpc.block_hash(BlockHeight(tip.height.0 + 1 - depth)).await.unwrap().unwrap();
+        let first = rpc
+            .block_hash(BlockHeight(tip.height.0 + 1 - depth))
+            .await
+            .unwrap()
+            .unwrap();
         rpc.invalidate_block(&first).await.unwrap();
-        rpc.generate_to_address(depth + 1, &address(u8::try_from(depth).unwrap())).await.unwrap();
+        rpc.generate_to_address(depth + 1, &address(u8::try_from(depth).unwrap()))
+            .await
+            .unwrap();
         memory.0.lock().unwrap().events.clear();
         follower.catch_up().await.unwrap();
         assert_eq!(
             memory.0.lock().unwrap().events,
-            [Seen::Disconnected(depth as usize), Seen::Connected(depth as usize + 1)]
+            [
+                Seen::Disconnected(depth as usize),
+                Seen::Connected(depth as usize + 1)
+            ]
         );
         assert_agrees(rpc, &memory).await;
     }
@@ -137,7 +173,13 @@ async fn two_thousand_and_fifty_blocks_at_once_are_followed_within_seconds() {
     follower.catch_up().await.unwrap();
     rpc.generate_to_address(2050, &address(0)).await.unwrap();
     let started = Instant::now();
-    within(Duration::from_secs(20), "following 2050 blocks", follower.catch_up()).await.unwrap();
+    within(
+        Duration::from_secs(20),
+        "following 2050 blocks",
+        follower.catch_up(),
+    )
+    .await
+    .unwrap();
     println!("2050 blocks followed in {:?}", started.elapsed());
     assert_eq!(memory.0.lock().unwrap().chain.len(), 2051);
     assert_agrees(rpc, &memory).await;
@@ -157,7 +199,10 @@ async fn a_new_follower_goes_on_where_the_old_one_was() {
     rpc.invalidate_block(&left).await.unwrap();
     rpc.generate_to_address(5, &address(1)).await.unwrap();
     follower(rpc, &memory).catch_up().await.unwrap();
-    assert_eq!(memory.0.lock().unwrap().events, [Seen::Disconnected(3), Seen::Connected(5)]);
+    assert_eq!(
+        memory.0.lock().unwrap().events,
+        [Seen::Disconnected(3), Seen::Connected(5)]
+    );
     assert_agrees(rpc, &memory).await;
 }
 
@@ -170,7 +215,10 @@ async fn a_failed_event_comes_again_and_counts_once() {
     follower.catch_up().await.unwrap();
     rpc.generate_to_address(3, &address(0)).await.unwrap();
     memory.0.lock().unwrap().fail_next = true;
-    follower.catch_up().await.expect_err("the state refuses once");
+    follower
+        .catch_up()
+        .await
+        .expect_err("the state refuses once");
     follower.catch_up().await.unwrap();
     assert_agrees(rpc, &memory).await;
 }
@@ -178,7 +226,10 @@ async fn a_failed_event_comes_again_and_counts_once() {
 #[tokio::test]
 async fn a_running_follower_sees_blocks_as_they_come_and_survives_a_restart_of_the_node() {
     let folder = tempfile::tempdir().unwrap();
-    let config = RegtestConfig { datadir: Some(folder.path().join("node")), ..RegtestConfig::default() };
+    let config = RegtestConfig {
+        datadir: Some(folder.path().join("node")),
+        ..RegtestConfig::default()
+    };
     let node = RegtestNode::start(config.clone()).await.unwrap();
     let port = node.port();
     let memory = Memory::default();
@@ -201,30 +252,58 @@ async fn a_running_follower_sees_blocks_as_they_come_and_survives_a_restart_of_t
         .await
         .unwrap();
     };
-    node.rpc().generate_to_address(2, &address(0)).await.unwrap();
+    node.rpc()
+        .generate_to_address(2, &address(0))
+        .await
+        .unwrap();
     reaches(2).await;
-    node.rpc().generate_to_address(1, &address(0)).await.unwrap();
+    node.rpc()
+        .generate_to_address(1, &address(0))
+        .await
+        .unwrap();
     reaches(3).await;
 
     node.stop().await.unwrap();
-    let node = RegtestNode::start(RegtestConfig { rpc_port: Some(port), ..config }).await.unwrap();
-    node.rpc().generate_to_address(4, &address(1)).await.unwrap();
+    let node = RegtestNode::start(RegtestConfig {
+        rpc_port: Some(port),
+        ..config
+    })
+    .await
+    .unwrap();
+    node.rpc()
+        .generate_to_address(4, &address(1))
+        .await
+        .unwrap();
     reaches(7).await;
     stop.send(()).unwrap();
-    within(Duration::from_secs(5), "stopping", task).await.unwrap().unwrap();
+    within(Duration::from_secs(5), "stopping", task)
+        .await
+        .unwrap()
+        .unwrap();
     assert_agrees(node.rpc(), &memory).await;
 }
 
 #[tokio::test]
 async fn another_chain_is_refused_with_what_to_do() {
     let first = node().await;
-    first.rpc().generate_to_address(150, &address(0)).await.unwrap();
+    first
+        .rpc()
+        .generate_to_address(150, &address(0))
+        .await
+        .unwrap();
     let memory = Memory::default();
     follower(first.rpc(), &memory).catch_up().await.unwrap();
 
     let second = node().await;
-    second.rpc().generate_to_address(150, &address(1)).await.unwrap();
-    let error = follower(second.rpc(), &memory).catch_up().await.expect_err("no block is common");
+    second
+        .rpc()
+        .generate_to_address(150, &address(1))
+        .await
+        .unwrap();
+    let error = follower(second.rpc(), &memory)
+        .catch_up()
+        .await
+        .expect_err("no block is common");
     assert!(error.to_string().contains("start anew"), "{error}");
     assert!(!error.is_temporary());
 }

@@ -1,1 +1,3 @@
-//! A whole Spark network on one machine
+//! A whole Spark network on one machine.
+
+pub mod faucet;

@@ -28,7 +28,10 @@ pub trait ChainState: Send {
 
     /// Takes one event in, completely or not at all. An event may come again if it is not known whether an
     /// earlier attempt got through, and must then have no further effect.
-    async fn apply(&mut self, event: &ChainEvent) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    async fn apply(
+        &mut self,
+        event: &ChainEvent,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Drives a [`ChainState`] along the best chain of a [`BlockSource`].
@@ -46,7 +49,14 @@ impl<B: BlockSource, S: ChainState> Follower<B, S> {
     /// A state that has applied nothing yet starts with the block at `start`. That block must be buried deep
     /// enough never to be reorganised away.
     pub fn new(source: B, state: S, start: BlockHeight) -> Self {
-        Self { source, state, start, window: None, batch: 64, tip: watch::Sender::new(None) }
+        Self {
+            source,
+            state,
+            start,
+            window: None,
+            batch: 64,
+            tip: watch::Sender::new(None),
+        }
     }
 
     /// The last applied block, updated after each event.
@@ -133,7 +143,10 @@ impl<B: BlockSource, S: ChainState> Follower<B, S> {
         loop {
             // One height of overlap shows whether our tip is still part of the chain.
             let from = window.tip().map_or(self.start, |tip| tip.height);
-            let hashes = self.source.hashes(from, self.batch.saturating_add(1)).await?;
+            let hashes = self
+                .source
+                .hashes(from, self.batch.saturating_add(1))
+                .await?;
             let new = match window.tip() {
                 None => &hashes[..],
                 Some(tip) => match hashes.split_first() {
@@ -158,10 +171,15 @@ impl<B: BlockSource, S: ChainState> Follower<B, S> {
     }
 
     async fn reorganised(&self, window: &Window) -> Result<Option<ChainEvent>> {
-        let (Some(oldest), Some(tip)) = (window.oldest(), window.tip()) else { return Ok(None) };
+        let (Some(oldest), Some(tip)) = (window.oldest(), window.tip()) else {
+            return Ok(None);
+        };
         let count = u32::try_from(window.len()).unwrap_or(u32::MAX);
         let node = self.source.hashes(oldest.height, count).await?;
-        window.diverges(&node).map_err(|()| Error::ReorgTooDeep { tip: tip.height, known: window.len() })
+        window.diverges(&node).map_err(|()| Error::ReorgTooDeep {
+            tip: tip.height,
+            known: window.len(),
+        })
     }
 
     fn adapt_batch(&mut self, blocks: &[ConnectedBlock]) {
@@ -175,7 +193,12 @@ impl<B: BlockSource, S: ChainState> Follower<B, S> {
 }
 
 /// Puts heights to blocks, as far as each names its predecessor.
-fn link(window: &Window, start: BlockHeight, hashes: &[BlockHash], blocks: Vec<Block>) -> Vec<ConnectedBlock> {
+fn link(
+    window: &Window,
+    start: BlockHeight,
+    hashes: &[BlockHash],
+    blocks: Vec<Block>,
+) -> Vec<ConnectedBlock> {
     let mut previous = window.tip().map(|tip| tip.hash);
     let mut height = window.next_height(start);
     let mut connected = Vec::with_capacity(blocks.len());
@@ -183,7 +206,13 @@ fn link(window: &Window, start: BlockHeight, hashes: &[BlockHash], blocks: Vec<B
         if previous.is_some_and(|previous| previous != block.header.prev_blockhash) {
             break;
         }
-        connected.push(ConnectedBlock { at: BlockRef { height, hash: *hash }, block });
+        connected.push(ConnectedBlock {
+            at: BlockRef {
+                height,
+                hash: *hash,
+            },
+            block,
+        });
         previous = Some(*hash);
         height = BlockHeight(height.0.saturating_add(1));
     }
@@ -199,7 +228,11 @@ fn note(event: &ChainEvent) {
         }
         ChainEvent::Disconnected { to, removed } => {
             metrics::counter!("tinderbox_chain_reorganisations_total").increment(1);
-            tracing::warn!(depth = removed.len(), to = to.height.0, "the chain was reorganised");
+            tracing::warn!(
+                depth = removed.len(),
+                to = to.height.0,
+                "the chain was reorganised"
+            );
         }
     }
     if let Some(tip) = event.tip() {

@@ -24,7 +24,9 @@ impl Window {
         let mut blocks = VecDeque::new();
         for row in rows {
             match blocks.front() {
-                Some(BlockRef { height, .. }) if row.height.0.checked_add(1) != Some(height.0) => break,
+                Some(BlockRef { height, .. }) if row.height.0.checked_add(1) != Some(height.0) => {
+                    break;
+                }
                 _ => blocks.push_front(row),
             }
         }
@@ -77,18 +79,26 @@ impl Window {
     /// block. `Err(())` if no block is common, `Ok(None)` if nothing must be undone.
     #[allow(clippy::result_unit_err)]
     pub fn diverges(&self, node: &[BlockHash]) -> Result<Option<ChainEvent>, ()> {
-        let common = self.blocks.iter().zip(node).take_while(|(ours, theirs)| ours.hash == **theirs).count();
+        let common = self
+            .blocks
+            .iter()
+            .zip(node)
+            .take_while(|(ours, theirs)| ours.hash == **theirs)
+            .count();
         if common == self.blocks.len() {
             return Ok(None);
         }
-        let Some(to) = common.checked_sub(1).and_then(|last| self.blocks.get(last)) else { return Err(()) };
+        let Some(to) = common.checked_sub(1).and_then(|last| self.blocks.get(last)) else {
+            return Err(());
+        };
         let removed = self.blocks.iter().skip(common).copied().collect();
         Ok(Some(ChainEvent::Disconnected { to: *to, removed }))
     }
 
     /// The height after the tip, or `start` if nothing was ever applied.
     pub fn next_height(&self, start: BlockHeight) -> BlockHeight {
-        self.tip().map_or(start, |tip| BlockHeight(tip.height.0.saturating_add(1)))
+        self.tip()
+            .map_or(start, |tip| BlockHeight(tip.height.0.saturating_add(1)))
     }
 }
 
@@ -101,7 +111,10 @@ mod tests {
     fn block(height: u32, tag: u8) -> BlockRef {
         let mut bytes = [tag; 32];
         bytes[..4].copy_from_slice(&height.to_be_bytes());
-        BlockRef { height: BlockHeight(height), hash: BlockHash::from_byte_array(bytes) }
+        BlockRef {
+            height: BlockHeight(height),
+            hash: BlockHash::from_byte_array(bytes),
+        }
     }
 
     fn hashes(blocks: &[BlockRef]) -> Vec<BlockHash> {
@@ -118,14 +131,23 @@ mod tests {
     #[test]
     fn equal_chains_do_not_diverge() {
         let window = Window::from_rows([block(1, 0), block(2, 0)]);
-        assert_eq!(window.diverges(&hashes(&[block(1, 0), block(2, 0), block(3, 0)])), Ok(None));
+        assert_eq!(
+            window.diverges(&hashes(&[block(1, 0), block(2, 0), block(3, 0)])),
+            Ok(None)
+        );
     }
 
     #[test]
     fn a_shorter_node_chain_undoes_the_rest() {
         let mut window = Window::from_rows([block(1, 0), block(2, 0), block(3, 0)]);
         let event = window.diverges(&hashes(&[block(1, 0)])).unwrap().unwrap();
-        assert_eq!(event, ChainEvent::Disconnected { to: block(1, 0), removed: vec![block(2, 0), block(3, 0)] });
+        assert_eq!(
+            event,
+            ChainEvent::Disconnected {
+                to: block(1, 0),
+                removed: vec![block(2, 0), block(3, 0)]
+            }
+        );
         window.apply(&event);
         assert_eq!(window.tip(), Some(block(1, 0)));
     }
@@ -133,17 +155,28 @@ mod tests {
     #[test]
     fn a_fork_undoes_down_to_the_last_common_block() {
         let window = Window::from_rows([block(1, 0), block(2, 0), block(3, 0)]);
-        let event = window.diverges(&hashes(&[block(1, 0), block(2, 7), block(3, 7), block(4, 7)]));
+        let event = window.diverges(&hashes(&[
+            block(1, 0),
+            block(2, 7),
+            block(3, 7),
+            block(4, 7),
+        ]));
         assert_eq!(
             event,
-            Ok(Some(ChainEvent::Disconnected { to: block(1, 0), removed: vec![block(2, 0), block(3, 0)] }))
+            Ok(Some(ChainEvent::Disconnected {
+                to: block(1, 0),
+                removed: vec![block(2, 0), block(3, 0)]
+            }))
         );
     }
 
     #[test]
     fn nothing_in_common_is_refused() {
         let window = Window::from_rows([block(1, 0), block(2, 0)]);
-        assert_eq!(window.diverges(&hashes(&[block(1, 9), block(2, 9)])), Err(()));
+        assert_eq!(
+            window.diverges(&hashes(&[block(1, 9), block(2, 9)])),
+            Err(())
+        );
         assert_eq!(window.diverges(&[]), Err(()));
     }
 }

@@ -31,10 +31,17 @@ pub struct RpcConfig {
 
 impl RpcConfig {
     /// A node reached with user and password, one minute per request.
-    pub fn with_password(url: impl Into<String>, user: impl Into<String>, password: impl Into<String>) -> Self {
+    pub fn with_password(
+        url: impl Into<String>,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
         Self {
             url: url.into(),
-            auth: Auth::UserPassword { user: user.into(), password: password.into() },
+            auth: Auth::UserPassword {
+                user: user.into(),
+                password: password.into(),
+            },
             timeout: Duration::from_secs(60),
         }
     }

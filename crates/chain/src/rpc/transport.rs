@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
@@ -30,7 +30,9 @@ struct Inner {
 
 impl std::fmt::Debug for Rpc {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rpc").field("url", &self.inner.config.url).finish_non_exhaustive()
+        f.debug_struct("Rpc")
+            .field("url", &self.inner.config.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,11 +66,17 @@ impl Rpc {
 
     /// One call; the result is read as `T`.
     pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T> {
-        self.call_within(method, params, self.inner.config.timeout).await
+        self.call_within(method, params, self.inner.config.timeout)
+            .await
     }
 
     /// One call with a time limit of its own (long polls).
-    pub async fn call_within<T: DeserializeOwned>(&self, method: &str, params: Value, limit: Duration) -> Result<T> {
+    pub async fn call_within<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<T> {
         let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params});
         let answer = self.post(method, &body, limit).await?;
         read_result(method, answer)
@@ -91,7 +99,9 @@ impl Rpc {
 
     /// Different methods in one HTTP request; raw results in the order of `calls`.
     pub async fn batch_values(&self, calls: &[(&str, Value)]) -> Result<Vec<Result<Value>>> {
-        let Some((first, _)) = calls.first() else { return Ok(Vec::new()) };
+        let Some((first, _)) = calls.first() else {
+            return Ok(Vec::new());
+        };
         let body = Value::Array(
             calls
                 .iter()
@@ -110,7 +120,10 @@ impl Rpc {
         // Core answers in order, but the standard does not promise it: sort by id.
         let mut slots = calls.iter().map(|_| None).collect::<Vec<Option<Value>>>();
         for answer in answers {
-            let id = answer.get("id").and_then(Value::as_u64).and_then(|id| usize::try_from(id).ok());
+            let id = answer
+                .get("id")
+                .and_then(Value::as_u64)
+                .and_then(|id| usize::try_from(id).ok());
             if let Some(slot) = id.and_then(|id| slots.get_mut(id)) {
                 *slot = Some(answer);
             }
@@ -130,11 +143,33 @@ impl Rpc {
         self.inner
             .version
             .get_or_try_init(|| async {
-                let info: super::types::NetworkInfo = self.call("getnetworkinfo", json!([])).await?;
+                let info: super::types::NetworkInfo =
+                    self.call("getnetworkinfo", json!([])).await?;
                 Ok(info.version)
             })
             .await
             .copied()
+    }
+
+    /// Hands a request's body to the node as it is, without a time limit, and gives back status and body as
+    /// they are. For proxies.
+    pub async fn forward(&self, body: Vec<u8>) -> Result<(u16, Vec<u8>)> {
+        let response = self
+            .inner
+            .http
+            .post(&self.inner.config.url)
+            .header(AUTHORIZATION, self.authorization(false).await?)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .send()
+            .await
+            .map_err(|e| self.unreachable("(a forwarded call)", &e))?;
+        let status = response.status().as_u16();
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|e| self.unreachable("(a forwarded call)", &e))?;
+        Ok((status, bytes.to_vec()))
     }
 
     async fn post(&self, method: &str, body: &Value, limit: Duration) -> Result<Value> {
@@ -143,7 +178,8 @@ impl Rpc {
         metrics::histogram!("tinderbox_chain_rpc_seconds", "method" => method.to_owned())
             .record(started.elapsed().as_secs_f64());
         if result.is_err() {
-            metrics::counter!("tinderbox_chain_rpc_failures_total", "method" => method.to_owned()).increment(1);
+            metrics::counter!("tinderbox_chain_rpc_failures_total", "method" => method.to_owned())
+                .increment(1);
         }
         result
     }
@@ -169,15 +205,21 @@ impl Rpc {
                 }
                 break;
             }
-            let bytes = response.bytes().await.map_err(|e| self.unreachable(method, &e))?;
+            let bytes = response
+                .bytes()
+                .await
+                .map_err(|e| self.unreachable(method, &e))?;
             if status == StatusCode::SERVICE_UNAVAILABLE {
                 return Err(Error::Busy);
             }
             // Core sends errors as JSON bodies with status 500 or 404.
-            return serde_json::from_slice(&bytes)
-                .map_err(|_| wrong_answer(method, &format!("HTTP status {status} without a JSON body")));
+            return serde_json::from_slice(&bytes).map_err(|_| {
+                wrong_answer(method, &format!("HTTP status {status} without a JSON body"))
+            });
         }
-        Err(Error::Unauthorized { url: self.inner.config.url.clone() })
+        Err(Error::Unauthorized {
+            url: self.inner.config.url.clone(),
+        })
     }
 
     async fn authorization(&self, renew: bool) -> Result<String> {
@@ -189,7 +231,10 @@ impl Rpc {
             Auth::UserPassword { user, password } => format!("{user}:{password}"),
             Auth::CookieFile(path) => tokio::fs::read_to_string(path)
                 .await
-                .map_err(|e| Error::Cookie { path: path.clone(), reason: e.to_string() })?
+                .map_err(|e| Error::Cookie {
+                    path: path.clone(),
+                    reason: e.to_string(),
+                })?
                 .trim()
                 .to_owned(),
         };
@@ -204,13 +249,24 @@ impl Rpc {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let reason = if error.is_timeout() { "it took too long".into() } else { cause.to_string() };
-        Error::Unreachable { url: self.inner.config.url.clone(), method: method.to_owned(), reason }
+        let reason = if error.is_timeout() {
+            "it took too long".into()
+        } else {
+            cause.to_string()
+        };
+        Error::Unreachable {
+            url: self.inner.config.url.clone(),
+            method: method.to_owned(),
+            reason,
+        }
     }
 }
 
 fn wrong_answer(method: &str, reason: &str) -> Error {
-    Error::Answer { method: method.to_owned(), reason: reason.to_owned() }
+    Error::Answer {
+        method: method.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
 pub(super) fn parse<T: DeserializeOwned>(method: &str, value: Value) -> Result<T> {
@@ -225,11 +281,21 @@ fn read_value(method: &str, mut answer: Value) -> Result<Value> {
     match answer.get("error") {
         None | Some(Value::Null) => {}
         Some(error) => {
-            let message = error.get("message").and_then(Value::as_str).unwrap_or("no message").to_owned();
-            return Err(match error.get("code").and_then(Value::as_i64).unwrap_or(0) {
-                code::WARMING_UP => Error::WarmingUp { message },
-                code => Error::Rpc { method: method.to_owned(), code, message },
-            });
+            let message = error
+                .get("message")
+                .and_then(Value::as_str)
+                .unwrap_or("no message")
+                .to_owned();
+            return Err(
+                match error.get("code").and_then(Value::as_i64).unwrap_or(0) {
+                    code::WARMING_UP => Error::WarmingUp { message },
+                    code => Error::Rpc {
+                        method: method.to_owned(),
+                        code,
+                        message,
+                    },
+                },
+            );
         }
     }
     match answer.get_mut("result") {

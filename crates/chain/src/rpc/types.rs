@@ -130,7 +130,11 @@ pub struct MempoolInfo {
 #[derive(Debug, Clone, Deserialize)]
 pub struct FeeEstimate {
     /// BTC per 1000 vbytes; absent when the node has seen too little.
-    #[serde(default, rename = "feerate", with = "bitcoin::amount::serde::as_btc::opt")]
+    #[serde(
+        default,
+        rename = "feerate",
+        with = "bitcoin::amount::serde::as_btc::opt"
+    )]
     pub fee_rate: Option<Amount>,
 }
 
@@ -179,6 +183,31 @@ pub struct SpendingPrevout {
     /// The unconfirmed transaction that spends the output.
     #[serde(rename = "spendingtxid")]
     pub spending_txid: Option<Txid>,
+}
+
+/// `scantxoutset`: the confirmed unspent outputs of one script.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ScanAnswer {
+    /// The height that was scanned at.
+    pub height: u32,
+    /// What was found.
+    pub unspents: Vec<ScannedOutput>,
+}
+
+/// One output of `scantxoutset`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ScannedOutput {
+    /// Its transaction.
+    pub txid: Txid,
+    /// Its index there.
+    pub vout: u32,
+    /// Its amount.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub amount: Amount,
+    /// Whether a block reward, which can be spent after 100 blocks only.
+    pub coinbase: bool,
+    /// The height of its block.
+    pub height: u32,
 }
 
 /// `waitfornewblock` and `waitforblockheight`.
