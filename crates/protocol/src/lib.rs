@@ -36,18 +36,31 @@
     )
 )]
 
+pub mod address;
 mod amount;
+pub mod authn;
+pub mod bolt11;
 mod curve;
+pub mod deposit;
+pub mod ecies;
 mod error;
+pub mod hash;
 mod ids;
+pub mod invoice;
+pub mod keys;
 mod network;
+pub mod package;
 pub mod refunds;
 pub mod renewal;
+pub mod signature;
 pub mod timelock;
 pub mod tx;
 
+pub use address::SparkAddress;
 pub use amount::{BlockHeight, Sats};
 pub use error::{Error, Result};
 pub use ids::{LeafId, TransferId, TreeId};
+pub use invoice::SparkInvoice;
+pub use keys::WalletKeys;
 pub use network::Network;
 pub use timelock::{LeafSequence, Timelock};
