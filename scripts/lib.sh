@@ -9,6 +9,8 @@ set -euo pipefail
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CACHE="${TINDERBOX_CACHE:-$HOME/.cache/tinderbox}"
 mkdir -p "$CACHE"
+# Build results too: the checkout stays clean, and a new clone builds little.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -71,4 +73,54 @@ need_packages() {
 
 apt_install() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" </dev/null
+}
+
+node_ok() {
+  local major
+  major="$("$1" --version 2>/dev/null | sed -n 's/^v\([0-9]*\).*/\1/p')"
+  [ -n "$major" ] && [ "$major" -ge 20 ]
+}
+
+npm_ok() {
+  local major
+  major="$("$@" --version 2>/dev/null | sed -n 's/^\([0-9]*\)\..*/\1/p' | tail -n 1)"
+  [ -n "$major" ] && [ "$major" -ge 10 ]
+}
+
+# Puts a usable Node.js and npm on PATH: the system's, else those in the cache,
+# which scripts/setup brings if need be.
+use_node() {
+  if have node && have npm && node_ok node && npm_ok npm; then return 0; fi
+  [ -x "$CACHE/node/bin/npm" ] || "$REPO/scripts/setup" node
+  PATH="$CACHE/node/bin:$PATH"
+  export PATH
+}
+
+# Starts the build of bitcoind in the background if there is none yet, so that
+# it runs while cargo builds. bitcoind_ready waits for it and exports BITCOIND.
+BITCOIND_BUILD=
+bitcoind_begin() {
+  "$REPO/scripts/bitcoind" --find >/dev/null 2>&1 && return 0
+  say "no bitcoind found: building one in the background, once (see scripts/bitcoind)"
+  "$REPO/scripts/bitcoind" --low-priority >/dev/null &
+  BITCOIND_BUILD=$!
+}
+bitcoind_ready() {
+  if [ -n "$BITCOIND_BUILD" ]; then
+    wait "$BITCOIND_BUILD" || die "there is no bitcoind; see above."
+    BITCOIND_BUILD=
+  fi
+  BITCOIND="$("$REPO/scripts/bitcoind")"
+  export BITCOIND
+}
+
+# Starts the private PostgreSQL server, exports TINDERBOX_TEST_POSTGRES, and
+# stops the server at the script's end if it did not run before.
+postgres_ready() {
+  "$REPO/scripts/setup" postgres
+  if ! "$REPO/scripts/postgres" status >/dev/null 2>&1; then
+    trap '"$REPO/scripts/postgres" stop || true' EXIT
+  fi
+  TINDERBOX_TEST_POSTGRES="$("$REPO/scripts/postgres" start)"
+  export TINDERBOX_TEST_POSTGRES
 }
