@@ -20,7 +20,20 @@
     )
 )]
 
+pub mod address;
+pub mod checks;
+pub mod claim;
+pub mod claim_finish;
+pub mod claim_sign;
+pub mod deposit;
+pub mod flow;
 pub mod job;
+pub mod package;
 pub mod record;
+pub mod refunds;
+pub mod refusal;
+pub mod request;
+pub mod rows;
 pub mod secret;
+pub mod send;
 pub mod snapshot;

@@ -1,0 +1,256 @@
+//! What a flow was asked to do: the one message of which every operator gets the same bytes.
+
+use std::collections::BTreeMap;
+
+use bitcoin::OutPoint;
+use bitcoin::secp256k1::PublicKey;
+use serde::{Deserialize, Serialize};
+use tinderbox_frost::{NonceCommitment, OperatorIndex};
+use tinderbox_protocol::{LeafId, TransferId, TreeId};
+
+use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
+use crate::package::{OpenJob, TweakPackage, UserJob};
+use crate::refusal::{Halt, Reason, Refusal};
+use crate::rows::{FlowRow, KeyshareId, Millis};
+use crate::secret::SealedShare;
+use crate::snapshot::Changes;
+
+/// Format of encoded requests.
+const FORMAT: u8 = 1;
+
+/// Make a deposit address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// The wallet's identity key.
+    pub owner: PublicKey,
+    /// The wallet's half of the key.
+    pub owner_signing: PublicKey,
+    /// The key share to use: one of the coordinator's pool.
+    pub keyshare: KeyshareId,
+    /// The leaf id that the wallet chose.
+    pub leaf: Option<LeafId>,
+    /// Takes any number of deposits.
+    pub is_static: bool,
+    /// Nonces of the operators that prove possession, for the current form of the message.
+    pub nonces: BTreeMap<OperatorIndex, NonceCommitment>,
+    /// The same for the older form.
+    pub nonces_legacy: BTreeMap<OperatorIndex, NonceCommitment>,
+}
+
+/// Make a tree of a deposit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepositRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// The wallet's identity key.
+    pub owner: PublicKey,
+    /// The new tree's id.
+    pub tree: TreeId,
+    /// The id of the root if the address does not fix it.
+    pub fallback_leaf: LeafId,
+    /// The transactions that pay the address, each with the output that does; the first is the
+    /// primary one.
+    pub outputs: Vec<(Vec<u8>, u32)>,
+    /// Half-signed root transaction.
+    pub root: UserJob,
+    /// Half-signed refund.
+    pub refund: UserJob,
+    /// Half-signed fee-paying refund.
+    pub direct_from_cpfp: UserJob,
+    /// The coordinator found the outputs confirmed deep enough. Others check it with their own
+    /// node.
+    pub confirmed: bool,
+}
+
+/// Send leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// The id that the wallet chose.
+    pub transfer: TransferId,
+    /// The sender's identity key.
+    pub sender: PublicKey,
+    /// Who gets which leaf: the receivers' identity keys.
+    pub receivers: BTreeMap<LeafId, PublicKey>,
+    /// Refunds and tweaks.
+    pub package: TweakPackage,
+    /// When the transfer lapses if it is not settled.
+    pub expiry: Option<Millis>,
+    /// Spark invoice that it pays; empty if none.
+    pub invoice: String,
+}
+
+/// Claim leaves that were sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// The receiver's identity key.
+    pub receiver: PublicKey,
+    /// Refunds to the receiver's own keys, and tweaks.
+    pub package: TweakPackage,
+}
+
+/// Second step of the three-step claim: apply the staged tweaks, sign what the receiver will
+/// complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimSignRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// The receiver's identity key.
+    pub receiver: PublicKey,
+    /// Per leaf: the fee-less refund, the refund of the direct node transaction if there is one,
+    /// and the fee-paying refund.
+    pub jobs: BTreeMap<LeafId, OpenRefunds>,
+}
+
+/// The refunds of one leaf in the three-step claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRefunds {
+    /// Fee-less.
+    pub cpfp: OpenJob,
+    /// Of the direct node transaction.
+    pub direct: Option<OpenJob>,
+    /// Fee-paying.
+    pub direct_from_cpfp: OpenJob,
+}
+
+/// Last step of the three-step claim: the complete signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimFinishRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// Which transfer.
+    pub transfer: TransferId,
+    /// The receiver's identity key.
+    pub receiver: PublicKey,
+    /// Signatures by leaf: fee-less, direct (empty if there is none), fee-paying; 64 bytes each.
+    pub signatures: BTreeMap<LeafId, [Vec<u8>; 3]>,
+}
+
+/// Any request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// [`AddressRequest`].
+    Address(AddressRequest),
+    /// [`DepositRequest`].
+    Deposit(Box<DepositRequest>),
+    /// [`SendRequest`].
+    Send(Box<SendRequest>),
+    /// [`ClaimRequest`].
+    Claim(Box<ClaimRequest>),
+    /// [`ClaimSignRequest`].
+    ClaimSign(Box<ClaimSignRequest>),
+    /// [`ClaimFinishRequest`].
+    ClaimFinish(Box<ClaimFinishRequest>),
+}
+
+impl Request {
+    /// Encoded, with its format number first.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
+        let mut bytes = vec![FORMAT];
+        bytes.extend(
+            postcard::to_allocvec(self)
+                .map_err(|error| Refusal::new(Reason::Internal, error.to_string()))?,
+        );
+        Ok(bytes)
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// A refusal if the format is unknown or the bytes are damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => postcard::from_bytes(rest)
+                .map_err(|error| Refusal::new(Reason::MalformedField, error.to_string())),
+            _ => Err(Refusal::new(
+                Reason::MalformedField,
+                "request format is unknown: all operators must run compatible releases",
+            )),
+        }
+    }
+}
+
+/// The outputs that a deposit request spends, primary first.
+#[must_use]
+pub fn deposit_outpoints(request: &DepositRequest) -> Vec<OutPoint> {
+    request
+        .outputs
+        .iter()
+        .filter_map(|(raw, vout)| {
+            let tx: bitcoin::Transaction = bitcoin::consensus::deserialize(raw).ok()?;
+            Some(OutPoint::new(tx.compute_txid(), *vout))
+        })
+        .collect()
+}
+
+macro_rules! each {
+    ($self:expr, $request:ident => $body:expr) => {
+        match $self {
+            Request::Address($request) => $body,
+            Request::Deposit($request) => $body,
+            Request::Send($request) => $body,
+            Request::Claim($request) => $body,
+            Request::ClaimSign($request) => $body,
+            Request::ClaimFinish($request) => $body,
+        }
+    };
+}
+
+impl Request {
+    /// True if every operator's identity signature is part of the outcome.
+    #[must_use]
+    pub const fn wants_identity_signatures(&self) -> bool {
+        matches!(self, Self::Address(_))
+    }
+}
+
+impl Flow for Request {
+    fn needs(&self, site: &Site) -> Needs {
+        each!(self, request => request.needs(site))
+    }
+
+    fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
+        each!(self, request => request.prepare(frame, inputs))
+    }
+
+    fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
+        each!(self, request => request.commit(frame, row))
+    }
+
+    fn apply(
+        &self,
+        frame: &Frame<'_>,
+        row: &FlowRow,
+        sealed: &[Option<SealedShare>],
+    ) -> Result<Changes, Halt> {
+        each!(self, request => request.apply(frame, row, sealed))
+    }
+
+    fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
+        each!(self, request => request.finish(frame, row, outcome))
+    }
+
+    fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
+        each!(self, request => request.rollback(frame, row))
+    }
+
+    fn touches(&self) -> Vec<Touch> {
+        each!(self, request => request.touches())
+    }
+
+    fn now(&self) -> Millis {
+        each!(self, request => request.now())
+    }
+}
