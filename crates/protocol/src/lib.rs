@@ -7,7 +7,7 @@
 //!  keys and secrets                keys, ecies, signature
 //!  what is signed                  hash, authn, deposit, package
 //!  names for people                address, invoice, bolt11
-//!  transactions                    timelock, tx, refunds, renewal
+//!  transactions                    timelock, tx, refunds, renewal, branch
 //! ```
 //!
 //! Transactions are never picked apart to see whether they look right. The builders of [`tx`],
@@ -40,6 +40,7 @@ pub mod address;
 mod amount;
 pub mod authn;
 pub mod bolt11;
+pub mod branch;
 mod curve;
 pub mod deposit;
 pub mod ecies;

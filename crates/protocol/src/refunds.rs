@@ -138,21 +138,54 @@ impl RefundSet {
         direct: Option<&[u8]>,
         direct_from_cpfp: Option<&[u8]>,
     ) -> Result<Self> {
-        let kind = TxKind::DirectRefund;
-        let direct = match (&self.direct, direct) {
-            (None, None) => None,
-            (Some(expected), Some(raw)) => Some(expected.check(raw)?),
-            (Some(_), None) => return Err(Error::MissingTx { kind }),
-            (None, Some(_)) => return Err(Error::UnexpectedTx { kind }),
-        };
         let from_cpfp = direct_from_cpfp.ok_or(Error::MissingTx {
             kind: TxKind::DirectFromCpfpRefund,
         })?;
         Ok(Self {
             cpfp: self.cpfp.check(cpfp)?,
-            direct,
+            direct: match self.pair_direct(direct)? {
+                Some((expected, raw)) => Some(expected.check(raw)?),
+                None => None,
+            },
             direct_from_cpfp: self.direct_from_cpfp.check(from_cpfp)?,
         })
+    }
+
+    /// Like [`check`](Self::check), for refunds that are signed: a receiver does this before it
+    /// believes that it was paid. Direct refunds may be left out: the watchtower keeps them.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Error::BadSignature`] or [`Error::TxMismatch`] for a
+    /// signature that is missing, wrong, or not over everything.
+    pub fn check_signed(
+        &self,
+        cpfp: &[u8],
+        direct: Option<&[u8]>,
+        direct_from_cpfp: Option<&[u8]>,
+    ) -> Result<()> {
+        self.cpfp.check_signed(cpfp)?;
+        if direct.is_some()
+            && let Some((expected, raw)) = self.pair_direct(direct)?
+        {
+            expected.check_signed(raw)?;
+        }
+        if let Some(raw) = direct_from_cpfp {
+            self.direct_from_cpfp.check_signed(raw)?;
+        }
+        Ok(())
+    }
+
+    fn pair_direct<'a>(
+        &'a self,
+        direct: Option<&'a [u8]>,
+    ) -> Result<Option<(&'a UnsignedTx, &'a [u8])>> {
+        let kind = TxKind::DirectRefund;
+        match (&self.direct, direct) {
+            (None, None) => Ok(None),
+            (Some(expected), Some(raw)) => Ok(Some((expected, raw))),
+            (Some(_), None) => Err(Error::MissingTx { kind }),
+            (None, Some(_)) => Err(Error::UnexpectedTx { kind }),
+        }
     }
 
     /// The refunds in the order in which nonces are given to them.

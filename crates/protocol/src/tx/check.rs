@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bitcoin::{Sequence, Transaction};
 
-use super::{TxField, TxKind, parse_unsigned};
+use super::{TxField, TxKind, parse_any, parse_unsigned};
 use crate::timelock::LeafSequence;
 use crate::{Error, Result};
 
@@ -19,6 +19,21 @@ use crate::{Error, Result};
 /// [`Error::TxMismatch`] with the first other field that differs.
 pub fn compare(expected: &Transaction, raw: &[u8], what: TxKind) -> Result<Transaction> {
     let actual = parse_unsigned(raw, what)?;
+    compare_parsed(expected, &actual, what)?;
+    Ok(actual)
+}
+
+/// Like [`compare`], for a transaction that may carry witnesses, which are not looked at.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_signed(expected: &Transaction, raw: &[u8], what: TxKind) -> Result<Transaction> {
+    let actual = parse_any(raw, what)?;
+    compare_parsed(expected, &actual, what)?;
+    Ok(actual)
+}
+
+fn compare_parsed(expected: &Transaction, actual: &Transaction, what: TxKind) -> Result<()> {
     let check = Check { kind: what };
     check.same(TxField::Version, &expected.version, &actual.version)?;
     check.same(TxField::LockTime, &expected.lock_time, &actual.lock_time)?;
@@ -34,6 +49,11 @@ pub fn compare(expected: &Transaction, raw: &[u8], what: TxKind) -> Result<Trans
             &got.previous_output,
         )?;
         check.sequence(index, wanted.sequence, got.sequence)?;
+        check.same(
+            TxField::ScriptSig(index),
+            &wanted.script_sig.to_hex_string(),
+            &got.script_sig.to_hex_string(),
+        )?;
     }
     check.same(
         TxField::OutputCount,
@@ -53,8 +73,7 @@ pub fn compare(expected: &Transaction, raw: &[u8], what: TxKind) -> Result<Trans
     for (wanted, got) in same.input.iter_mut().zip(&actual.input) {
         wanted.sequence = got.sequence;
     }
-    check.same(TxField::Txid, &same.compute_txid(), &actual.compute_txid())?;
-    Ok(actual)
+    check.same(TxField::Txid, &same.compute_txid(), &actual.compute_txid())
 }
 
 struct Check {

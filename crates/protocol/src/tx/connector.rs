@@ -1,10 +1,10 @@
 //! Connectors: they tie the refunds of a cooperative exit to the exit transaction, so that the
 //! leaves are only lost if the payout confirms.
 
-use bitcoin::{Sequence, Transaction, Txid};
+use bitcoin::{Script, Sequence, Transaction, Txid};
 
 use super::{TxField, TxKind, UnsignedTx, Utxo, parse_unsigned};
-use crate::{Error, Result};
+use crate::{Error, Result, Sats};
 
 /// Adds `connector` as the second input of a refund.
 #[must_use]
@@ -104,4 +104,42 @@ impl ConnectorTx {
     pub const fn tx(&self) -> &Transaction {
         &self.tx
     }
+}
+
+/// Checks that an exit transaction is the one announced and pays `least` or more to `script`.
+///
+/// # Errors
+/// [`Error::TxMismatch`] for another id, or if no output pays enough.
+pub fn check_payout(
+    exit: &Transaction,
+    announced: Txid,
+    script: &Script,
+    least: Sats,
+) -> Result<()> {
+    let kind = TxKind::CoopExit;
+    let txid = exit.compute_txid();
+    if txid != announced {
+        return Err(Error::TxMismatch {
+            kind,
+            field: TxField::Txid,
+            expected: announced.to_string(),
+            provided: txid.to_string(),
+        });
+    }
+    let paid = exit
+        .output
+        .iter()
+        .filter(|output| *output.script_pubkey == *script)
+        .map(|output| Sats::from(output.value))
+        .max()
+        .unwrap_or_default();
+    if paid < least {
+        return Err(Error::TxMismatch {
+            kind,
+            field: TxField::Payout,
+            expected: least.to_string(),
+            provided: paid.to_string(),
+        });
+    }
+    Ok(())
 }

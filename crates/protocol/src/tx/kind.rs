@@ -23,6 +23,8 @@ pub enum TxKind {
     DirectFromCpfpRefund,
     /// Makes the outputs that tie refunds to a cooperative exit.
     Connector,
+    /// Pays out a cooperative exit.
+    CoopExit,
     /// Gives a static deposit back.
     StaticDepositRefund,
     /// Adds a fee to another transaction.
@@ -45,6 +47,7 @@ impl fmt::Display for TxKind {
             Self::DirectRefund => "direct refund transaction",
             Self::DirectFromCpfpRefund => "direct-from-cpfp refund transaction",
             Self::Connector => "connector transaction",
+            Self::CoopExit => "exit transaction",
             Self::StaticDepositRefund => "static deposit refund transaction",
             Self::FeeBump => "fee-bump transaction",
             Self::HtlcSpend => "spend of the hash-locked output",
@@ -76,6 +79,8 @@ pub enum TxField {
     Value(usize),
     /// Script of an output.
     Script(usize),
+    /// What an address is paid.
+    Payout,
     /// The transaction id.
     Txid,
 }
@@ -93,6 +98,7 @@ impl fmt::Display for TxField {
             Self::OutputCount => f.write_str("number of outputs"),
             Self::Value(output) => write!(f, "value of output {output}"),
             Self::Script(output) => write!(f, "script of output {output}"),
+            Self::Payout => f.write_str("payout to the withdrawal address"),
             Self::Txid => f.write_str("transaction id"),
         }
     }

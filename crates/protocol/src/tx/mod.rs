@@ -21,7 +21,7 @@ mod sighash;
 pub mod static_deposit;
 mod unsigned;
 
-pub use check::compare;
+pub use check::{compare, compare_signed};
 pub use kind::{TxField, TxKind};
 pub use parse::{parse_any, parse_unsigned};
 pub use script::{anchor, is_anchor, p2tr, p2tr_address};

@@ -90,6 +90,12 @@ fn hash(
     prevouts: &[TxOut],
     sighash_type: TapSighashType,
 ) -> Result<[u8; 32]> {
+    if input >= tx.input.len() {
+        return Err(Error::MalformedTx {
+            kind: TxKind::Other,
+            reason: format!("has no input {input}"),
+        });
+    }
     SighashCache::new(tx)
         .taproot_key_spend_signature_hash(input, &Prevouts::All(prevouts), sighash_type)
         .map(|hash| hash.to_byte_array())

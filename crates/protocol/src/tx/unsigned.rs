@@ -6,7 +6,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 
-use super::{TxKind, compare, finalize, sighash};
+use super::{TxKind, compare, compare_signed, finalize, sighash, verify_input};
 use crate::{Error, Result};
 
 /// An output of the chain or of a parent transaction: where it is and what it holds.
@@ -86,6 +86,23 @@ impl UnsignedTx {
             prevouts: self.prevouts.clone(),
             kind: self.kind,
         })
+    }
+
+    /// Reads `raw` and returns it if it is this transaction with valid key-path signatures: of
+    /// every input of a root, of input 0 of any other (whoever owns a connector signs it last).
+    ///
+    /// # Errors
+    /// As [`compare`] and [`verify_input`].
+    pub fn check_signed(&self, raw: &[u8]) -> Result<Transaction> {
+        let actual = compare_signed(&self.tx, raw, self.kind)?;
+        let signed = match self.kind {
+            TxKind::Root => actual.input.len(),
+            _ => 1,
+        };
+        for input in 0..signed {
+            verify_input(&actual, input, &self.prevouts, self.kind)?;
+        }
+        Ok(actual)
     }
 
     /// The transaction with a key-path signature for input 0.
