@@ -9,7 +9,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Address, Network, ScriptBuf, WScriptHash};
 use tinderbox_chain::follow::WINDOW;
 use tinderbox_chain::{
-    BlockRef, ChainEvent, ChainState, Follower, RegtestConfig, RegtestNode, Rpc, Window,
+    BlockRef, ChainEvent, ChainState, Follower, RegtestConfig, RegtestNode, Rpc,
 };
 use tinderbox_protocol::BlockHeight;
 
@@ -306,10 +306,4 @@ async fn another_chain_is_refused_with_what_to_do() {
         .expect_err("no block is common");
     assert!(error.to_string().contains("start anew"), "{error}");
     assert!(!error.is_temporary());
-}
-
-#[test]
-fn the_window_is_at_least_100_blocks() {
-    assert!(WINDOW >= 100);
-    assert!(Window::default().is_empty());
 }

@@ -9,6 +9,7 @@ use crate::source::BlockRef;
 /// How many of the last blocks are remembered: reorganisations up to this depth are followed. Coinbases
 /// mature after 100 blocks, so nothing in the network expects a deeper one.
 pub const WINDOW: usize = 144;
+const _: () = assert!(WINDOW >= 100);
 
 /// The last applied blocks, lowest first, without gaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
