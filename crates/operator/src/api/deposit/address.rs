@@ -1,0 +1,173 @@
+//! `generate_deposit_address`, `generate_static_deposit_address`.
+
+use bitcoin::secp256k1::PublicKey;
+use tinderbox_flows::record::Index;
+use tinderbox_flows::refusal::{Reason, Refusal};
+use tinderbox_flows::request::{AddressRequest, Request};
+use tinderbox_flows::rows::{AddressRow, DefaultAddressRow, KeyshareRow};
+use tinderbox_frost::tweak;
+use tinderbox_protocol::{LeafId, deposit};
+use tinderbox_store::Scan;
+
+use tinderbox_rpc::Caller;
+use crate::api::{Api, ApiError};
+use crate::convert::address::address;
+use crate::convert::field::{check_network, leaf_id, malformed, public_key};
+use crate::convert::spark::{
+    GenerateDepositAddressRequest, GenerateDepositAddressResponse,
+    GenerateStaticDepositAddressRequest, GenerateStaticDepositAddressResponse,
+};
+
+/// Key shares to try when others of this operator's processes take the same.
+const DRAWS: usize = 8;
+
+/// A new single-use address; or the static one, if that is asked for.
+pub async fn generate_deposit_address(
+    api: Api,
+    caller: Caller,
+    request: GenerateDepositAddressRequest,
+) -> Result<GenerateDepositAddressResponse, ApiError> {
+    check_network(request.network, api.core.site.network)?;
+    let owner = caller.require_key("identity_public_key", &request.identity_public_key)?;
+    let signing = public_key("signing_public_key", &request.signing_public_key)?;
+    check_variant(request.hash_variant)?;
+    let row = if request.is_static.unwrap_or(false) {
+        default_static(&api, owner, signing).await?
+    } else {
+        let leaf = match request.leaf_id.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(leaf_id("leaf_id", text)?),
+        };
+        check_cap(&api, owner).await?;
+        make(&api, owner, signing, leaf, false).await?
+    };
+    Ok(GenerateDepositAddressResponse {
+        deposit_address: Some(address(&row, request.hash_variant)),
+    })
+}
+
+/// The wallet's one static address: made at the first call, the same at every other.
+pub async fn generate_static_deposit_address(
+    api: Api,
+    caller: Caller,
+    request: GenerateStaticDepositAddressRequest,
+) -> Result<GenerateStaticDepositAddressResponse, ApiError> {
+    check_network(request.network, api.core.site.network)?;
+    let owner = caller.require_key("identity_public_key", &request.identity_public_key)?;
+    let signing = public_key("signing_public_key", &request.signing_public_key)?;
+    check_variant(request.hash_variant)?;
+    let row = default_static(&api, owner, signing).await?;
+    Ok(GenerateStaticDepositAddressResponse {
+        deposit_address: Some(address(&row, request.hash_variant)),
+    })
+}
+
+fn check_variant(variant: i32) -> Result<(), Refusal> {
+    match variant {
+        0 | 1 => Ok(()),
+        other => Err(malformed("hash_variant", format!("{other} is unknown, use 1"))),
+    }
+}
+
+/// A wallet that never deposits must not drain the pool.
+async fn check_cap(api: &Api, owner: PublicKey) -> Result<(), ApiError> {
+    let cap = usize::try_from(api.limits.unused_addresses).unwrap_or(usize::MAX);
+    let prefix = AddressRow::prefix(&owner, api.core.site.network, false);
+    let mut scan = Scan::prefix(Index::AddressByOwner, &prefix);
+    scan.limit = cap;
+    let unused = api.core.store.scan(scan).await.map_err(crate::tables::TableError::from)?;
+    if unused.len() >= cap {
+        return Err(Refusal::new(
+            Reason::LimitExceeded,
+            format!("{cap} deposit addresses are unused: deposit to one of them first"),
+        )
+        .into());
+    }
+    Ok(())
+}
+
+async fn default_static(
+    api: &Api,
+    owner: PublicKey,
+    signing: PublicKey,
+) -> Result<AddressRow, ApiError> {
+    if let Some(row) = find_default(api, owner).await? {
+        return Ok(row);
+    }
+    match make(api, owner, signing, None, true).await {
+        Err(ApiError::Refused(refusal)) if refusal.reason == Reason::DuplicateOperation => {
+            // Another call was faster. Its flow may not be finished here.
+            match find_default(api, owner).await? {
+                Some(row) => Ok(row),
+                None => Err(Refusal::new(
+                    Reason::LockConflict,
+                    "the static address is being made by another call: try again",
+                )
+                .into()),
+            }
+        }
+        made => made,
+    }
+}
+
+async fn find_default(api: &Api, owner: PublicKey) -> Result<Option<AddressRow>, ApiError> {
+    let network = api.core.site.network;
+    let id = DefaultAddressRow::id_of(&owner, network);
+    let Some(default) = api.tables.get::<DefaultAddressRow>(id).await? else {
+        return Ok(None);
+    };
+    let row = api.tables.get::<AddressRow>(default.script.to_bytes()).await?;
+    Ok(row.filter(|row| row.proof.is_some()))
+}
+
+/// Makes an address on all operators.
+async fn make(
+    api: &Api,
+    owner: PublicKey,
+    owner_signing: PublicKey,
+    leaf: Option<LeafId>,
+    is_static: bool,
+) -> Result<AddressRow, ApiError> {
+    let mut nonces = api.nonces.take(2).await?.into_iter();
+    let (nonces, nonces_legacy) = (
+        nonces.next().unwrap_or_default(),
+        nonces.next().unwrap_or_default(),
+    );
+    let mut last = Refusal::new(Reason::LimitExceeded, "no key share is free: try again");
+    for _ in 0..DRAWS {
+        let keyshare = api.keyshares.draw().await?;
+        let request = AddressRequest {
+            now: api.now(),
+            owner,
+            owner_signing,
+            keyshare,
+            leaf,
+            is_static,
+            nonces: nonces.clone(),
+            nonces_legacy: nonces_legacy.clone(),
+        };
+        match api.run(Request::Address(request)).await {
+            Ok(_) => {
+                let row = api.tables.get::<KeyshareRow>(keyshare.0.to_vec()).await?;
+                return made(api, row, owner_signing).await;
+            }
+            // Another process of this operator took the same key share.
+            Err(refusal) if refusal.reason == Reason::LockConflict => last = refusal,
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    Err(last.into())
+}
+
+async fn made(
+    api: &Api,
+    keyshare: Option<KeyshareRow>,
+    owner_signing: PublicKey,
+) -> Result<AddressRow, ApiError> {
+    let fault = || Refusal::new(Reason::Internal, "a new address is not in the database");
+    let keyshare = keyshare.ok_or_else(fault)?;
+    let key = tweak::add_points(&keyshare.group_key, &owner_signing).map_err(|_| fault())?;
+    let script = deposit::address(&key, api.core.site.network).script_pubkey();
+    let row = api.tables.get::<AddressRow>(script.to_bytes()).await?;
+    Ok(row.filter(|row| row.proof.is_some()).ok_or_else(fault)?)
+}

@@ -1,0 +1,10 @@
+//! Reading: nodes, balances, transfers, operators.
+
+mod nodes;
+mod operators;
+mod transfers;
+mod walk;
+
+pub use nodes::{query_balance, query_nodes};
+pub use operators::get_signing_operator_list;
+pub use transfers::{query_all_transfers, query_pending_transfers};

@@ -1,0 +1,267 @@
+//! `SparkService`: every method that is served, under the name of the contract. What is not here
+//! answers UNIMPLEMENTED.
+
+use std::future::Future;
+use std::time::Instant;
+
+use tinderbox_rpc::proto::spark::spark_service_server::SparkService as Contract;
+use tinderbox_rpc::{Caller, ServiceError};
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use super::{Api, ApiError, commitments, deposit, events, query, settings, transfer};
+use crate::convert::spark::{
+    ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
+    ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
+    FinalizeDepositTreeCreationRequest, FinalizeDepositTreeCreationResponse,
+    FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse, GenerateDepositAddressRequest,
+    GenerateDepositAddressResponse, GenerateStaticDepositAddressRequest,
+    GenerateStaticDepositAddressResponse, GetSigningCommitmentsRequest,
+    GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
+    GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
+    QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
+    QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
+    QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
+    QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
+    StartTransferRequest, StartTransferResponse, StartTransferV3Request,
+    SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
+};
+
+/// The service that wallets talk to.
+#[derive(Clone)]
+pub struct SparkService {
+    api: Api,
+}
+
+impl SparkService {
+    /// The service in front of `api`.
+    #[must_use]
+    pub const fn new(api: Api) -> Self {
+        Self { api }
+    }
+
+    /// Runs a handler to its end, even if the wallet hangs up meanwhile; a handler that panics
+    /// fails only its own request.
+    async fn call<Q, A, F, Fut>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        handler: F,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: FnOnce(Api, Caller, Q) -> Fut,
+        Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let caller = Caller::of(&request);
+        let work = handler(self.api.clone(), caller, request.into_inner());
+        let answer = match tokio::spawn(work.in_current_span()).await {
+            Ok(answer) => answer,
+            Err(error) => Err(ServiceError::internal(error).into()),
+        };
+        let outcome = match &answer {
+            Ok(_) => "ok",
+            Err(_) => "refused",
+        };
+        metrics::histogram!("tinderbox_request_seconds", "method" => method, "outcome" => outcome)
+            .record(began.elapsed().as_secs_f64());
+        match answer {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(error) => {
+                tracing::debug!(method, %error, "refused");
+                Err(error.into())
+            }
+        }
+    }
+}
+
+type Answer<A> = Result<Response<A>, Status>;
+
+#[tonic::async_trait]
+impl Contract for SparkService {
+    async fn generate_deposit_address(
+        &self,
+        request: Request<GenerateDepositAddressRequest>,
+    ) -> Answer<GenerateDepositAddressResponse> {
+        self.call("generate_deposit_address", request, deposit::generate_deposit_address)
+            .await
+    }
+
+    async fn generate_static_deposit_address(
+        &self,
+        request: Request<GenerateStaticDepositAddressRequest>,
+    ) -> Answer<GenerateStaticDepositAddressResponse> {
+        self.call(
+            "generate_static_deposit_address",
+            request,
+            deposit::generate_static_deposit_address,
+        )
+        .await
+    }
+
+    async fn finalize_deposit_tree_creation(
+        &self,
+        request: Request<FinalizeDepositTreeCreationRequest>,
+    ) -> Answer<FinalizeDepositTreeCreationResponse> {
+        self.call(
+            "finalize_deposit_tree_creation",
+            request,
+            deposit::finalize_deposit_tree_creation,
+        )
+        .await
+    }
+
+    async fn query_unused_deposit_addresses(
+        &self,
+        request: Request<QueryUnusedDepositAddressesRequest>,
+    ) -> Answer<QueryUnusedDepositAddressesResponse> {
+        self.call(
+            "query_unused_deposit_addresses",
+            request,
+            deposit::query_unused_deposit_addresses,
+        )
+        .await
+    }
+
+    async fn query_static_deposit_addresses(
+        &self,
+        request: Request<QueryStaticDepositAddressesRequest>,
+    ) -> Answer<QueryStaticDepositAddressesResponse> {
+        self.call(
+            "query_static_deposit_addresses",
+            request,
+            deposit::query_static_deposit_addresses,
+        )
+        .await
+    }
+
+    async fn get_utxos_for_address(
+        &self,
+        request: Request<GetUtxosForAddressRequest>,
+    ) -> Answer<GetUtxosForAddressResponse> {
+        self.call("get_utxos_for_address", request, deposit::get_utxos_for_address)
+            .await
+    }
+
+    async fn get_utxos_for_identity(
+        &self,
+        request: Request<GetUtxosForIdentityRequest>,
+    ) -> Answer<GetUtxosForIdentityResponse> {
+        self.call("get_utxos_for_identity", request, deposit::get_utxos_for_identity)
+            .await
+    }
+
+    async fn get_signing_commitments(
+        &self,
+        request: Request<GetSigningCommitmentsRequest>,
+    ) -> Answer<GetSigningCommitmentsResponse> {
+        self.call("get_signing_commitments", request, commitments::get_signing_commitments)
+            .await
+    }
+
+    async fn start_transfer_v2(
+        &self,
+        request: Request<StartTransferRequest>,
+    ) -> Answer<StartTransferResponse> {
+        self.call("start_transfer_v2", request, transfer::start_transfer_v2).await
+    }
+
+    async fn start_transfer_v3(
+        &self,
+        request: Request<StartTransferV3Request>,
+    ) -> Answer<StartTransferResponse> {
+        self.call("start_transfer_v3", request, transfer::start_transfer_v3).await
+    }
+
+    async fn claim_transfer(
+        &self,
+        request: Request<ClaimTransferRequest>,
+    ) -> Answer<ClaimTransferResponse> {
+        self.call("claim_transfer", request, transfer::claim_transfer).await
+    }
+
+    async fn claim_transfer_tweak_keys(
+        &self,
+        request: Request<ClaimTransferTweakKeysRequest>,
+    ) -> Answer<()> {
+        self.call("claim_transfer_tweak_keys", request, transfer::claim_transfer_tweak_keys)
+            .await
+    }
+
+    async fn claim_transfer_sign_refunds_v2(
+        &self,
+        request: Request<ClaimTransferSignRefundsRequest>,
+    ) -> Answer<ClaimTransferSignRefundsResponse> {
+        self.call(
+            "claim_transfer_sign_refunds_v2",
+            request,
+            transfer::claim_transfer_sign_refunds_v2,
+        )
+        .await
+    }
+
+    async fn finalize_node_signatures_v2(
+        &self,
+        request: Request<FinalizeNodeSignaturesRequest>,
+    ) -> Answer<FinalizeNodeSignaturesResponse> {
+        self.call(
+            "finalize_node_signatures_v2",
+            request,
+            transfer::finalize_node_signatures_v2,
+        )
+        .await
+    }
+
+    async fn query_nodes(
+        &self,
+        request: Request<QueryNodesRequest>,
+    ) -> Answer<QueryNodesResponse> {
+        self.call("query_nodes", request, query::query_nodes).await
+    }
+
+    async fn query_balance(
+        &self,
+        request: Request<QueryBalanceRequest>,
+    ) -> Answer<QueryBalanceResponse> {
+        self.call("query_balance", request, query::query_balance).await
+    }
+
+    async fn query_all_transfers(
+        &self,
+        request: Request<TransferFilter>,
+    ) -> Answer<QueryTransfersResponse> {
+        self.call("query_all_transfers", request, query::query_all_transfers).await
+    }
+
+    async fn query_pending_transfers(
+        &self,
+        request: Request<TransferFilter>,
+    ) -> Answer<QueryTransfersResponse> {
+        self.call("query_pending_transfers", request, query::query_pending_transfers)
+            .await
+    }
+
+    async fn get_signing_operator_list(
+        &self,
+        request: Request<()>,
+    ) -> Answer<GetSigningOperatorListResponse> {
+        self.call("get_signing_operator_list", request, query::get_signing_operator_list)
+            .await
+    }
+
+    async fn query_wallet_setting(
+        &self,
+        request: Request<QueryWalletSettingRequest>,
+    ) -> Answer<QueryWalletSettingResponse> {
+        self.call("query_wallet_setting", request, settings::query_wallet_setting).await
+    }
+
+    async fn subscribe_to_events(
+        &self,
+        request: Request<SubscribeToEventsRequest>,
+    ) -> Answer<tonic::codegen::BoxStream<SubscribeToEventsResponse>> {
+        self.call("subscribe_to_events", request, events::subscribe_to_events).await
+    }
+}

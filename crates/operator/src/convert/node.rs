@@ -1,0 +1,70 @@
+//! Nodes as wallets see them.
+
+use bitcoin::Transaction;
+use bitcoin::consensus::{deserialize, serialize};
+use tinderbox_flows::flow::Site;
+use tinderbox_flows::rows::{KeyshareRow, Millis, NodeRow};
+use tinderbox_frost::OperatorIndex;
+
+use super::{field, spark, status};
+
+/// The operators' half of a leaf's key, as wallets see it.
+#[must_use]
+pub fn signing_keyshare(
+    keyshare: &KeyshareRow,
+    site: &Site,
+    updated: Millis,
+) -> spark::SigningKeyshare {
+    spark::SigningKeyshare {
+        owner_identifiers: site.everyone().map(|operator| operator.identifier()).collect(),
+        threshold: u32::from(site.threshold),
+        public_key: keyshare.group_key.serialize().to_vec(),
+        public_shares: (0u16..)
+            .map(OperatorIndex)
+            .zip(&keyshare.public_shares)
+            .map(|(operator, share)| (operator.identifier(), share.serialize().to_vec()))
+            .collect(),
+        updated_time: Some(field::timestamp(updated)),
+    }
+}
+
+/// A node as wallets see it. The fee-paying transactions go without witnesses: they are for the
+/// operators to publish, the owner's own are the fee-less ones.
+#[must_use]
+pub fn tree_node(node: &NodeRow, keyshare: &KeyshareRow, site: &Site) -> spark::TreeNode {
+    spark::TreeNode {
+        id: node.id.to_string(),
+        tree_id: node.tree.to_string(),
+        value: node.value.0,
+        parent_node_id: node.parent.map(|parent| parent.to_string()),
+        node_tx: node.txs.node.clone(),
+        refund_tx: node.txs.refund.clone(),
+        vout: node.deposits.first().map_or(0, |outpoint| outpoint.vout),
+        verifying_public_key: node.verifying_key.serialize().to_vec(),
+        owner_identity_public_key: node.owner.serialize().to_vec(),
+        signing_keyshare: Some(signing_keyshare(keyshare, site, node.updated)),
+        status: node.status.name().to_owned(),
+        network: field::network_number(node.network),
+        created_time: Some(field::timestamp(node.created)),
+        updated_time: Some(field::timestamp(node.updated)),
+        owner_signing_public_key: node.owner_signing.serialize().to_vec(),
+        direct_tx: without_witness(&node.txs.direct),
+        direct_refund_tx: without_witness(&node.txs.direct_refund),
+        direct_from_cpfp_refund_tx: without_witness(&node.txs.direct_from_cpfp_refund),
+        treenode_status: status::node(node.status).into(),
+    }
+}
+
+/// The same transaction without its signatures; nothing stays nothing.
+#[must_use]
+pub fn without_witness(raw: &[u8]) -> Vec<u8> {
+    match deserialize::<Transaction>(raw) {
+        Ok(mut tx) => {
+            for input in &mut tx.input {
+                input.witness.clear();
+            }
+            serialize(&tx)
+        }
+        Err(_) => Vec::new(),
+    }
+}

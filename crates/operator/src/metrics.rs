@@ -1,0 +1,139 @@
+//! Metrics, health and readiness over plain HTTP, on a listener of their own.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/metrics` | Prometheus text |
+//! | `/health` | 200 while the process answers at all |
+//! | `/ready` | 200 if it can serve wallets, else 503; says what is missing |
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tinderbox_flows::rows::ChainRow;
+use tokio::net::TcpListener;
+
+use crate::api::Api;
+use crate::peer::PeerClient;
+
+/// Seconds; from a cached answer to a flow with a slow operator.
+const BUCKETS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// One recorder per process, however many operators run in it.
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Begins to record; none if the process records elsewhere already.
+#[must_use]
+pub fn recorder() -> Option<PrometheusHandle> {
+    RECORDER
+        .get_or_init(|| {
+            PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
+                .ok()?
+                .install_recorder()
+                .inspect_err(|error| tracing::warn!(%error, "metrics are recorded elsewhere"))
+                .ok()
+        })
+        .clone()
+}
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub struct Readiness {
+    pub(crate) api: Api,
+    pub(crate) peers: Arc<PeerClient>,
+}
+
+impl Readiness {
+    /// Everything that keeps this operator from serving wallets, with what to do.
+    pub async fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if let Err(error) = self.api.tables.get::<ChainRow>(ChainRow::ID).await {
+            missing.push(format!("the database does not answer: {error}"));
+        }
+        match self.api.core.chain.tip().await {
+            Err(error) => missing.push(error.to_string()),
+            Ok(tip) => {
+                let applied = self.api.height();
+                if tip.height.0 > applied.saturating_add(2) {
+                    missing.push(format!(
+                        "following the chain: at block {applied} of {}; wait",
+                        tip.height.0
+                    ));
+                }
+            }
+        }
+        match self.api.keyshares.count(1).await {
+            Ok(0) => missing.push("no key shares yet: they are made when all operators are up".into()),
+            Ok(_) => {}
+            Err(refusal) => missing.push(refusal.to_string()),
+        }
+        let all = self.api.core.site.operators.len().saturating_sub(1);
+        let up = self.peers.reachable().count();
+        if up < all {
+            missing.push(format!(
+                "{up} of {all} other operators answer: nothing that changes keys can start until all do"
+            ));
+        }
+        missing
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    recorder: Option<PrometheusHandle>,
+    readiness: Readiness,
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let served = Served {
+        recorder: recorder(),
+        readiness,
+    };
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .route("/health", get(|| async { "ok\n" }))
+        .route("/ready", get(ready))
+        .with_state(served);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+async fn render(State(served): State<Served>) -> (StatusCode, String) {
+    let counters = served.readiness.api.core.store.counters();
+    metrics::counter!("tinderbox_store_statements_total").absolute(counters.statements);
+    metrics::counter!("tinderbox_store_commits_total").absolute(counters.commits);
+    metrics::counter!("tinderbox_store_batches_total").absolute(counters.batches);
+    metrics::counter!("tinderbox_store_conflicts_total").absolute(counters.conflicts);
+    match served.recorder {
+        Some(recorder) => (StatusCode::OK, recorder.render()),
+        None => (
+            StatusCode::NOT_IMPLEMENTED,
+            "metrics are recorded elsewhere in this process\n".into(),
+        ),
+    }
+}
+
+async fn ready(State(served): State<Served>) -> (StatusCode, String) {
+    let missing = served.readiness.missing().await;
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+    }
+}
