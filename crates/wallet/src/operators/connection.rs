@@ -1,0 +1,255 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::secp256k1::PublicKey;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tinderbox_frost::OperatorIndex;
+use tinderbox_rpc::proto::spark::spark_service_client::SparkServiceClient;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt;
+
+use super::clock::ServerClock;
+use super::session::{Session, log_in};
+use super::tls;
+use crate::config::{Config, OperatorConfig};
+use crate::error::{Error, Result};
+use crate::signer::WalletSigner;
+
+/// Largest message, either way.
+const MAX_MESSAGE: usize = 20 * 1024 * 1024;
+
+/// How often a call is sent when the operator is not available, and how long to wait before the second time.
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(150);
+
+/// The generated client.
+pub(crate) type Client = SparkServiceClient<Channel>;
+
+/// One operator.
+pub(crate) struct Operator {
+    index: OperatorIndex,
+    identity: PublicKey,
+    url: String,
+    channel: Channel,
+    session: Mutex<Option<Session>>,
+    clock: ServerClock,
+    signer: Arc<dyn WalletSigner>,
+    limit: Duration,
+}
+
+impl Operator {
+    pub(super) fn new(
+        operator: &OperatorConfig,
+        config: &Config,
+        signer: Arc<dyn WalletSigner>,
+    ) -> Result<Self> {
+        Ok(Self {
+            index: OperatorIndex(operator.index),
+            identity: operator.identity,
+            url: operator.url.clone(),
+            channel: channel(operator, config)?,
+            session: Mutex::new(None),
+            clock: ServerClock::default(),
+            signer,
+            limit: config.call_limit(),
+        })
+    }
+
+    /// Which one.
+    pub(crate) const fn index(&self) -> OperatorIndex {
+        self.index
+    }
+
+    /// Its identity key.
+    pub(crate) const fn identity(&self) -> &PublicKey {
+        &self.identity
+    }
+
+    /// A call with a session. `method` picks it from the client; the request is sent again, as it is, if the
+    /// session was no longer good or the operator was not available: every call of the protocol may be repeated.
+    pub(crate) async fn call<Req, Rep, F, Fut>(
+        &self,
+        name: &'static str,
+        request: Req,
+        method: F,
+    ) -> Result<Rep>
+    where
+        Req: Clone,
+        F: Fn(Client, Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Response<Rep>, Status>>,
+    {
+        let mut renewed = false;
+        let mut attempt = 1;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let session = self.session().await?;
+            let error =
+                match method(self.client(), self.authorized(request.clone(), &session)).await {
+                    Ok(reply) => {
+                        self.note_time(&reply);
+                        return Ok(reply.into_inner());
+                    }
+                    Err(status) => status,
+                };
+            let stale = error.message().contains("token has expired")
+                || error.code() == Code::Unauthenticated;
+            if stale && !renewed {
+                renewed = true;
+                self.drop_session(&session).await;
+            } else if matches!(error.code(), Code::Unavailable | Code::Cancelled)
+                && attempt < ATTEMPTS
+            {
+                attempt += 1;
+                tokio::time::sleep(pause).await;
+                pause *= 3;
+            } else {
+                return Err(self.refused(name, &error));
+            }
+        }
+    }
+
+    /// A client without limits of size or time of its own.
+    pub(super) fn client(&self) -> Client {
+        SparkServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// A session that is good for a while yet.
+    pub(super) async fn session(&self) -> Result<Session> {
+        let mut slot = self.session.lock().await;
+        if let Some(session) = slot
+            .as_ref()
+            .filter(|session| session.is_fresh(self.clock.now()))
+        {
+            return Ok(session.clone());
+        }
+        let session = log_in(self, self.channel.clone(), &*self.signer).await?;
+        *slot = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Forgets a session, unless another call has replaced it meanwhile.
+    pub(super) async fn drop_session(&self, stale: &Session) {
+        let mut slot = self.session.lock().await;
+        if slot
+            .as_ref()
+            .is_some_and(|session| session.header() == stale.header())
+        {
+            *slot = None;
+        }
+    }
+
+    /// A request with the usual time limit.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.limit);
+        request
+    }
+
+    fn authorized<T>(&self, message: T, session: &Session) -> Request<T> {
+        let mut request = self.request(message);
+        authorize(&mut request, session);
+        request
+    }
+
+    /// Takes the operator's time from an answer.
+    pub(super) fn note_time<T>(&self, reply: &Response<T>) {
+        if let Some(date) = reply
+            .metadata()
+            .get("date")
+            .and_then(|value| value.to_str().ok())
+        {
+            self.clock.note(date);
+        }
+    }
+
+    /// An operator's refusal, or that it cannot be reached.
+    pub(crate) fn refused(&self, call: &'static str, status: &Status) -> Error {
+        // A status that was made here, from a failure of the connection, has a source.
+        if status.code() == Code::Unavailable && std::error::Error::source(status).is_some() {
+            let reason = innermost(status);
+            return Error::Unreachable {
+                operator: self.index.0,
+                url: self.url.clone(),
+                reason,
+            };
+        }
+        Error::Refused {
+            operator: self.index.0,
+            call,
+            code: status.code(),
+            reason: status.get_details_error_info().map(|info| info.reason),
+            message: status.message().to_owned(),
+        }
+    }
+
+    /// An answer that makes no sense.
+    pub(crate) fn nonsense(&self, call: &'static str, what: String) -> Error {
+        Error::Answer {
+            operator: self.index.0,
+            call,
+            what,
+        }
+    }
+}
+
+/// Adds the session to a request.
+pub(super) fn authorize<T>(request: &mut Request<T>, session: &Session) {
+    // A token that is no header value is one that the operator cannot have meant.
+    if let Ok(value) = session.header().parse() {
+        request.metadata_mut().insert("authorization", value);
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn channel(operator: &OperatorConfig, config: &Config) -> Result<Channel> {
+    let wrong = |what: String| Error::Config {
+        what: format!("operator {}: {what}", operator.index),
+    };
+    let uri = operator
+        .url
+        .parse::<http::Uri>()
+        .map_err(|e| wrong(format!("{}: {e}", operator.url)))?;
+    let host = uri
+        .host()
+        .ok_or_else(|| wrong(format!("{} names no host", operator.url)))?
+        .to_owned();
+    let port = uri.port_u16().unwrap_or(443);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|e| wrong(format!("{host} is no host name: {e}")))?;
+    let connector = TlsConnector::from(tls::client(&config.tls, &host)?);
+    let dial = tower::service_fn(move |_: http::Uri| {
+        let (host, name, connector) = (host.clone(), name.clone(), connector.clone());
+        async move {
+            let socket = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+            socket.set_nodelay(true)?;
+            connector.connect(name, socket).await.map(TokioIo::new)
+        }
+    });
+    // TLS is spoken by the connector above, so the channel itself must not want any.
+    let inner = format!(
+        "http://{}",
+        uri.authority().map(ToString::to_string).unwrap_or_default()
+    );
+    let endpoint = Endpoint::from_shared(inner)
+        .map_err(|e| wrong(e.to_string()))?
+        .origin(uri.clone())
+        .connect_timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_with_connector_lazy(dial))
+}
