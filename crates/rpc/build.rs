@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)
+        .codec_path("crate::codec::StrictCodec")
         // A method that no handler overrides answers UNIMPLEMENTED.
         .generate_default_stubs(true)
         // Ordered maps: signed payloads walk map entries in ascending key order.

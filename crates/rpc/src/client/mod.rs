@@ -1,0 +1,11 @@
+//! Connections to operators, for wallets and for operators themselves.
+
+mod connect;
+mod connector;
+mod services;
+mod trust;
+
+pub use connect::connect;
+pub(crate) use connector::{Target, channel, established};
+pub use services::{MESSAGE_BYTES, authn, mock, peer, spark, token};
+pub use trust::TlsTrust;
