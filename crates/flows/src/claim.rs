@@ -83,12 +83,11 @@ pub(crate) fn check_claimable(transfer: &TransferRow, place: usize) -> Result<bo
 }
 
 /// Marks the receiver's claim as being agreed on by `frame.flow`.
-pub(crate) fn lock(transfer: &mut TransferRow, place: usize, frame: &Frame<'_>, now: Millis) {
+pub(crate) fn lock(transfer: &mut TransferRow, place: usize, frame: &Frame<'_>) {
     if let Some(receiver) = transfer.receivers.get_mut(place) {
         receiver.before = receiver.phase;
         receiver.phase = ClaimPhase::Locked(frame.flow);
     }
-    transfer.updated = now;
 }
 
 /// The transfer, if this flow still holds the receiver's claim.
@@ -117,8 +116,20 @@ pub(crate) fn unlock(transfer: &mut TransferRow, place: usize) {
         _ => ClaimPhase::Pending,
     };
     receiver.before = receiver.phase;
-    if receiver.phase == ClaimPhase::Pending {
+    let phase = receiver.phase;
+    if phase == ClaimPhase::Pending {
         drop_tweaks(transfer, place);
+    }
+    if phase != ClaimPhase::RefundSigned {
+        drop_refunds(transfer, place);
+    }
+}
+
+fn drop_refunds(transfer: &mut TransferRow, place: usize) {
+    for leaf in &mut transfer.leaves {
+        if usize::try_from(leaf.receiver) == Ok(place) {
+            leaf.claim_refunds = None;
+        }
     }
 }
 
@@ -215,11 +226,7 @@ pub(crate) fn hand_over(
         receiver.before = ClaimPhase::Completed;
         receiver.completed = Some(now);
     }
-    for leaf in &mut transfer.leaves {
-        if usize::try_from(leaf.receiver) == Ok(place) {
-            leaf.claim_refunds = None;
-        }
-    }
+    drop_refunds(transfer, place);
     let all = transfer
         .receivers
         .iter()
@@ -362,7 +369,7 @@ impl Flow for ClaimRequest {
             ),
         )
         .keys;
-        lock(&mut transfer, place, frame, self.now);
+        lock(&mut transfer, place, frame);
         let mut changes = Changes::new();
         changes.put(frame.rows, &transfer)?;
         Ok(Prepared {

@@ -114,7 +114,7 @@ impl Flow for ClaimFinishRequest {
             leaves.values().map(|(_, keyshare)| (keyshare, &[][..])),
             &[],
         );
-        lock(&mut transfer, place, frame, self.now);
+        lock(&mut transfer, place, frame);
         let mut changes = Changes::new();
         changes.put(frame.rows, &transfer)?;
         Ok(Prepared {

@@ -178,7 +178,7 @@ impl Flow for ClaimSignRequest {
             ),
         )
         .keys;
-        lock(&mut transfer, place, frame, self.now);
+        lock(&mut transfer, place, frame);
         let mut changes = Changes::new();
         changes.put(frame.rows, &transfer)?;
         Ok(Prepared {

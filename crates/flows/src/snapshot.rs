@@ -5,8 +5,8 @@
 //! was based on, and [`Changes`] makes all of them conditions of the write. Two flows that touch
 //! the same row therefore exclude each other, without a lock held while curves are computed.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::record::{Batch, IndexKey, Key, Row, Stored, Unreadable, Write};
 
@@ -27,7 +27,7 @@ pub enum ReadError {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     rows: BTreeMap<Key, Option<Stored>>,
-    used: RefCell<BTreeSet<Key>>,
+    used: Mutex<BTreeSet<Key>>,
 }
 
 impl Snapshot {
@@ -45,7 +45,7 @@ impl Snapshot {
     /// Forgets everything, for another attempt after a conflict.
     pub fn clear(&mut self) {
         self.rows.clear();
-        self.used.borrow_mut().clear();
+        self.used().clear();
     }
 
     /// Makes sure that all `keys` are there, so that a flow misses once and not row by row.
@@ -79,10 +79,14 @@ impl Snapshot {
                         Some(R::decode(&key.id, &stored.body).map_err(ReadError::Unreadable)?)
                     }
                 };
-                self.used.borrow_mut().insert(key);
+                self.used().insert(key);
                 Ok(row)
             }
         }
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn version(&self, key: &Key) -> u64 {
@@ -160,8 +164,7 @@ impl Changes {
     #[must_use]
     pub fn into_batch(self, snapshot: &Snapshot) -> Batch {
         let guards = snapshot
-            .used
-            .borrow()
+            .used()
             .iter()
             .filter(|key| !self.rows.contains_key(key))
             .map(|key| (key.clone(), snapshot.version(key)))

@@ -1,0 +1,176 @@
+//! Finishing what was left open: by a crash, a lost message or a coordinator that lies.
+
+use std::time::Duration;
+
+use tinderbox_commit::certificate::is_refusal;
+use tinderbox_commit::{Certificate, Message, Reply};
+use tinderbox_flows::flow::{Flow, Frame};
+use tinderbox_flows::record::{Index, Row};
+use tinderbox_flows::request::Request;
+use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
+use tinderbox_flows::snapshot::Snapshot;
+use tinderbox_store::Scan;
+
+use super::Engine;
+use super::participant::decode_votes;
+use super::rows::{Stop, decide, read};
+
+/// How often the list of open flows is looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Flows that are asked about in one round.
+const ROUND: usize = 256;
+
+impl Engine {
+    /// Looks after open flows for ever.
+    pub async fn run_recovery(self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            self.recover().await;
+        }
+    }
+
+    /// After a restart, before anything else is served: the nonces of every flow that this operator
+    /// has said yes to are bound to it again, should the signer have forgotten.
+    pub async fn restore(&self) {
+        let open = self
+            .core
+            .store
+            .scan(Scan::prefix(Index::FlowOpen, &[]))
+            .await;
+        for found in open.unwrap_or_default() {
+            let Ok(row) = FlowRow::decode(&found.key.id, &found.stored.body) else {
+                continue;
+            };
+            if row.state != FlowState::Prepared {
+                continue;
+            }
+            if let Err(error) = self.reserve_again(&row).await {
+                tracing::error!(flow = %row.id, ?error, "nonces of an open flow");
+            }
+        }
+    }
+
+    async fn reserve_again(&self, row: &FlowRow) -> Result<(), Stop> {
+        let request = Request::decode(&row.request)?;
+        let mut snapshot = Snapshot::new();
+        let site = &*self.core.site;
+        let plan = decide(&*self.core.store, &mut snapshot, |rows| {
+            request.commit(
+                &Frame {
+                    flow: row.id,
+                    coordinator: row.coordinator,
+                    site,
+                    rows,
+                },
+                row,
+            )
+        })
+        .await?;
+        Ok(self.core.signer.reserve(plan.keys).await?)
+    }
+
+    /// One round: every flow that has been open too long is asked about. Returns how many of them
+    /// are still open.
+    pub async fn recover(&self) -> usize {
+        let now = self.core.clock.now();
+        let doubt = u64::try_from(self.patience.doubt.as_millis()).unwrap_or(u64::MAX);
+        let limit = Millis(now.0.saturating_sub(doubt));
+        let open = self
+            .core
+            .store
+            .scan(Scan {
+                index: Index::FlowOpen,
+                from: Vec::new(),
+                to: limit.sort().to_vec(),
+                descending: false,
+                limit: ROUND,
+            })
+            .await;
+        let open = match open {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::error!(%error, "open flows");
+                return 0;
+            }
+        };
+        let mut left = 0;
+        for found in open {
+            let Ok(row) = FlowRow::decode(&found.key.id, &found.stored.body) else {
+                continue;
+            };
+            if self.running().contains(&row.id) {
+                continue;
+            }
+            if !self.settle_flow(row.id, true).await {
+                left += 1;
+            }
+        }
+        left
+    }
+
+    /// Brings a flow to its end if that is possible now: the certificate and every share if there
+    /// is one, the refusal if there is one. With `decide`, operators that have not voted are made to
+    /// vote no. Returns true if the flow is not open any more.
+    pub async fn settle_flow(&self, flow: FlowId, decide: bool) -> bool {
+        let mut snapshot = Snapshot::new();
+        let row = match read::<FlowRow>(&*self.core.store, &mut snapshot, &flow.0).await {
+            Ok(Some(row)) if row.is_open() => row,
+            Ok(_) => return true,
+            Err(_) => return false,
+        };
+        let Ok(own) = decode_votes(&row.votes) else {
+            return false;
+        };
+        let mut votes = own;
+        if row.state == FlowState::Prepared {
+            let asked = futures::future::join_all(self.others().map(|peer| {
+                let message = Message::Inquire { flow, decide };
+                async move { self.core.peers.agree(peer, message).await }
+            }))
+            .await;
+            for reply in asked.into_iter().flatten() {
+                match reply {
+                    Reply::Committed {
+                        certificate,
+                        outcome,
+                        ..
+                    } => {
+                        return match outcome {
+                            Some(outcome) => self
+                                .finish_everywhere(flow, certificate, &outcome)
+                                .await
+                                .is_ok(),
+                            None => self.complete(flow, certificate).await.is_ok(),
+                        };
+                    }
+                    Reply::No { vote, refusal } if is_refusal(&self.core.site, flow, &vote) => {
+                        let message = Message::Refuse {
+                            flow,
+                            vote,
+                            refusal,
+                        };
+                        return matches!(
+                            self.handle(self.core.site.me, message).await,
+                            Reply::No { .. }
+                        );
+                    }
+                    Reply::Yes(vote) => {
+                        votes.insert(vote.operator, vote);
+                    }
+                    Reply::No { .. } | Reply::Unknown | Reply::Later(_) => {}
+                }
+            }
+        }
+        // Everybody's yes is the certificate, whoever gathered it.
+        let certificate = Certificate {
+            votes: votes.into_values().collect(),
+        };
+        if certificate
+            .check(&self.core.site, flow, &row.digest)
+            .is_err()
+        {
+            return false;
+        }
+        self.complete(flow, certificate).await.is_ok()
+    }
+}

@@ -1,0 +1,185 @@
+//! Nonce commitments of all operators, fetched ahead, so that wallets get theirs at once.
+//!
+//! A commitment that is handed out and never used simply lapses. What is fetched ahead lives in
+//! memory only: losing it costs nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tinderbox_flows::refusal::{Reason, Refusal};
+use tinderbox_frost::{NonceCommitment, OperatorIndex};
+
+use crate::Core;
+
+/// Commitments fetched in one go.
+const BATCH: u32 = 256;
+
+/// Hands out nonce commitments.
+#[derive(Clone)]
+pub struct Nonces {
+    core: Core,
+    ready: Arc<BTreeMap<OperatorIndex, Pool>>,
+}
+
+/// One operator's commitments.
+#[derive(Default)]
+struct Pool {
+    ready: Mutex<VecDeque<NonceCommitment>>,
+    /// One fetch at a time: those who wait find its result.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl Pool {
+    fn take(&self, count: usize) -> Option<Vec<NonceCommitment>> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.len() < count {
+            return None;
+        }
+        Some(ready.drain(..count).collect())
+    }
+
+    fn add(&self, commitments: Vec<NonceCommitment>) {
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(commitments);
+    }
+
+    fn len(&self) -> usize {
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+}
+
+impl Nonces {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(core: Core) -> Self {
+        let ready = core
+            .site
+            .everyone()
+            .map(|operator| (operator, Pool::default()))
+            .collect();
+        Self {
+            core,
+            ready: Arc::new(ready),
+        }
+    }
+
+    /// `count` sets of commitments, each of the same `threshold` operators.
+    ///
+    /// # Errors
+    /// [`Reason::OperatorUnavailable`] if fewer than `threshold` operators answer.
+    pub async fn take(
+        &self,
+        count: usize,
+    ) -> Result<Vec<BTreeMap<OperatorIndex, NonceCommitment>>, Refusal> {
+        let mut sets = vec![BTreeMap::new(); count];
+        let mut found = 0;
+        for operator in self.order() {
+            if found == self.core.site.threshold {
+                break;
+            }
+            match self.take_from(operator, count).await {
+                Ok(commitments) => {
+                    for (set, commitment) in sets.iter_mut().zip(commitments) {
+                        set.insert(operator, commitment);
+                    }
+                    found += 1;
+                }
+                Err(error) => tracing::warn!(%error, "nonces"),
+            }
+        }
+        if found < self.core.site.threshold {
+            return Err(Refusal::new(
+                Reason::OperatorUnavailable,
+                format!(
+                    "{found} of the {} operators that must sign answer: try again",
+                    self.core.site.threshold
+                ),
+            ));
+        }
+        Ok(sets)
+    }
+
+    /// This operator first, then the others, beginning anywhere: so that the work is shared.
+    fn order(&self) -> Vec<OperatorIndex> {
+        let me = self.core.site.me;
+        let mut others: Vec<_> = self
+            .core
+            .site
+            .everyone()
+            .filter(|operator| *operator != me)
+            .collect();
+        let mut random = [0; 1];
+        self.core.clock.random(&mut random);
+        if !others.is_empty() {
+            let at = usize::from(random[0]) % others.len();
+            others.rotate_left(at);
+        }
+        let mut order = vec![me];
+        order.extend(others);
+        order
+    }
+
+    async fn take_from(
+        &self,
+        operator: OperatorIndex,
+        count: usize,
+    ) -> Result<Vec<NonceCommitment>, String> {
+        let pool = self.ready.get(&operator).ok_or("no such operator")?;
+        if let Some(taken) = pool.take(count) {
+            if pool.len() < usize::try_from(BATCH / 4).unwrap_or(usize::MAX) {
+                let nonces = self.clone();
+                tokio::spawn(async move {
+                    let _ = nonces.fetch(operator, BATCH).await;
+                });
+            }
+            return Ok(taken);
+        }
+        loop {
+            let missing = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(BATCH);
+            self.fetch(operator, missing).await?;
+            if let Some(taken) = pool.take(count) {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn fetch(&self, operator: OperatorIndex, count: u32) -> Result<(), String> {
+        let Some(pool) = self.ready.get(&operator) else {
+            return Ok(());
+        };
+        let _turn = pool.fetching.lock().await;
+        if pool.len() >= usize::try_from(count).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        let commitments = if operator == self.core.site.me {
+            self.core
+                .signer
+                .nonces(count)
+                .await
+                .map_err(|error| error.to_string())?
+        } else {
+            self.core
+                .peers
+                .nonces(operator, count)
+                .await
+                .map_err(|error| error.to_string())?
+        };
+        pool.add(commitments);
+        Ok(())
+    }
+
+    /// Fetches ahead from everybody. For start-up; failures are found again when it matters.
+    pub async fn warm(&self) {
+        let fetches = self.core.site.everyone().map(|operator| async move {
+            if let Err(error) = self.fetch(operator, BATCH).await {
+                tracing::warn!(?operator, %error, "nonces");
+            }
+        });
+        futures::future::join_all(fetches).await;
+    }
+}

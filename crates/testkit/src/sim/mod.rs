@@ -1,0 +1,17 @@
+//! The simulator.
+//!
+//! A run begins with leaves that belong to wallets, lets wallets pay and claim through any
+//! operator while operators crash at their writes, messages are lost, doubled, delayed and
+//! overtaken, clocks are apart and, in some runs, one operator lies. Then the network heals, and
+//! after recovery without any help the invariants must hold.
+
+mod check;
+mod cluster;
+mod liar;
+mod network;
+mod run;
+
+pub use check::Broken;
+pub use cluster::Cluster;
+pub use liar::Lie;
+pub use run::{Plan, Report, run};
