@@ -7,11 +7,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use bitcoin::secp256k1::SecretKey;
-use hmac::{Hmac, Mac as _};
+use hmac::Mac as _;
 use prost::Message;
 use zeroize::Zeroizing;
 
 use crate::hash::sha256;
+use crate::mac::hmac_sha256;
 use crate::{Error, Result};
 
 /// The only version.
@@ -170,33 +171,36 @@ impl ServerKeys {
     /// The HMAC of an encoded challenge.
     #[must_use]
     pub fn challenge_hmac(&self, challenge: &[u8]) -> [u8; 32] {
-        mac(&self.challenge, challenge).map_or([0; 32], |hmac| hmac.finalize().into_bytes().into())
+        hmac_sha256(&self.challenge, challenge)
+            .finalize()
+            .into_bytes()
+            .into()
     }
 
     /// The HMAC of an encoded session.
     #[must_use]
     pub fn session_hmac(&self, session: &[u8]) -> [u8; 32] {
-        mac(&self.session, session).map_or([0; 32], |hmac| hmac.finalize().into_bytes().into())
+        hmac_sha256(&self.session, session)
+            .finalize()
+            .into_bytes()
+            .into()
     }
 
     /// True if `hmac` is this server's over `challenge`. Takes the same time either way.
     #[must_use]
     pub fn challenge_is_ours(&self, challenge: &[u8], hmac: &[u8]) -> bool {
-        mac(&self.challenge, challenge).is_some_and(|mac| mac.verify_slice(hmac).is_ok())
+        hmac_sha256(&self.challenge, challenge)
+            .verify_slice(hmac)
+            .is_ok()
     }
 
     /// True if `hmac` is this server's over `session`. Takes the same time either way.
     #[must_use]
     pub fn session_is_ours(&self, session: &[u8], hmac: &[u8]) -> bool {
-        mac(&self.session, session).is_some_and(|mac| mac.verify_slice(hmac).is_ok())
+        hmac_sha256(&self.session, session)
+            .verify_slice(hmac)
+            .is_ok()
     }
-}
-
-/// HMAC-SHA-256. Keys of every length are valid, so there always is one.
-fn mac(key: &[u8; 32], message: &[u8]) -> Option<Hmac<sha2::Sha256>> {
-    let mut mac = <Hmac<sha2::Sha256> as hmac::Mac>::new_from_slice(key).ok()?;
-    mac.update(message);
-    Some(mac)
 }
 
 fn decode<M: Message + Default>(bytes: &[u8], what: &'static str) -> Result<M> {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use bitcoin::Address;
 use bitcoin::secp256k1::{Message, PublicKey, SecretKey, schnorr};
+use tinderbox_frost::output_key;
 
 use crate::curve::CURVE;
 use crate::hash::{address_digest, pop_message};
 use crate::signature::{sign_der, verify_der};
-use crate::tx::{output_key, p2tr_address};
+use crate::tx::p2tr_address;
 use crate::{Error, Network, Result};
 
 /// The deposit address of a verifying key.

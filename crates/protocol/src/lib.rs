@@ -49,6 +49,7 @@ pub mod hash;
 mod ids;
 pub mod invoice;
 pub mod keys;
+mod mac;
 mod network;
 pub mod package;
 pub mod refunds;

@@ -405,6 +405,74 @@ fn packages_open_to_the_recorded_tweaks_and_pack_again() {
     }
 }
 
+/// Key shares before the transfer, after the send, after the claim: each step adds the dealt
+/// tweak to every operator's share, and the verifying key stays the sum of both halves.
+#[test]
+fn tweaks_lead_from_one_recorded_keyshare_to_the_next() {
+    use tinderbox_frost::{OperatorIndex, SecretScalar, feldman, tweak};
+    use tinderbox_protocol::deposit;
+    let vectors = crypto();
+    let chain = &vectors["transfer_chain"];
+    let scalar = |value: &Value| SecretScalar::try_from_be_bytes(&bytes(value)).unwrap();
+    let verifying = public(&chain["verifying_key"]);
+    let steps = [
+        (
+            "send",
+            "keyshare_before",
+            "keyshare_after_send",
+            "sender_leaf_key",
+            "temporary_key",
+        ),
+        (
+            "claim",
+            "keyshare_after_send",
+            "keyshare_after_claim",
+            "temporary_key",
+            "receiver_leaf_key",
+        ),
+    ];
+    for (step, before, after, old, new) in steps {
+        let (before, after) = (&chain[before], &chain[after]);
+        let step = &chain[step];
+        let difference = scalar(&chain[old]).sub(&scalar(&chain[new])).unwrap();
+        assert_eq!(
+            *difference.to_be_bytes(),
+            array::<32>(&step["tweak_scalar"])
+        );
+        let proofs: Vec<_> = list(&step["proofs"]).iter().map(public).collect();
+        feldman::check_proofs(&proofs, 2).unwrap();
+        assert_eq!(proofs[0], difference.public_key());
+        assert_eq!(
+            tweak::apply_public(&public(&before["public_key"]), &proofs[0]).unwrap(),
+            public(&after["public_key"])
+        );
+        let shares = list(&before["shares"]).iter().zip(list(&after["shares"]));
+        for (place, (before, after)) in shares.enumerate() {
+            let identifier = text(&before["identifier"]);
+            let index = OperatorIndex::from_identifier(identifier).unwrap();
+            assert_eq!(index, OperatorIndex(u16::try_from(place).unwrap()));
+            let dealt = scalar(&step["per_operator"][identifier]["secret_share"]);
+            feldman::verify_share(&proofs, index, &dealt).unwrap();
+            let point = public(&step["pubkey_shares_tweak"][identifier]);
+            assert_eq!(feldman::evaluate(&proofs, index).unwrap(), point);
+            let tweaked = tweak::apply_secret(&scalar(&before["secret_share"]), &dealt).unwrap();
+            assert_eq!(*tweaked.to_be_bytes(), array::<32>(&after["secret_share"]));
+            assert_eq!(tweaked.public_key(), public(&after["public_share"]));
+            assert_eq!(
+                tweak::apply_public(&public(&before["public_share"]), &point).unwrap(),
+                public(&after["public_share"])
+            );
+        }
+        let owner = public(&after["owner_signing_public_key"]);
+        assert_eq!(owner, scalar(&chain[new]).public_key());
+        deposit::check_halves(&verifying, &owner, &public(&after["public_key"])).unwrap();
+        assert_eq!(
+            deposit::operators_key(&verifying, &owner).unwrap(),
+            public(&after["public_key"])
+        );
+    }
+}
+
 /// Case 11: the per-leaf signature of another transfer, leaf, ciphertext or sender.
 #[test]
 fn a_leaf_signature_over_something_else_is_refused() {

@@ -28,5 +28,4 @@ pub use script::{anchor, is_anchor, p2tr, p2tr_address};
 pub use sighash::{finalize, sighash, verify_input};
 pub use unsigned::{UnsignedTx, Utxo, first_output};
 
-pub(crate) use script::output_key;
 pub(crate) use unsigned::spend;

@@ -1,8 +1,7 @@
 //! Output scripts.
 
-use bitcoin::key::TapTweak as _;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Address, Amount, ScriptBuf, TxOut, XOnlyPublicKey};
+use bitcoin::{Address, Amount, ScriptBuf, TxOut};
 
 use crate::Network;
 use crate::curve::CURVE;
@@ -29,13 +28,6 @@ pub fn p2tr(key: &PublicKey) -> ScriptBuf {
 pub fn p2tr_address(key: &PublicKey, network: Network) -> Address {
     let (internal, _) = key.x_only_public_key();
     Address::p2tr(&CURVE, internal, None, network.bitcoin())
-}
-
-/// The key that `key`'s outputs hold: BIP 341 tweak with an empty script tree.
-pub(crate) fn output_key(key: &PublicKey) -> XOnlyPublicKey {
-    let (internal, _) = key.x_only_public_key();
-    let (tweaked, _) = internal.tap_tweak(&CURVE, None);
-    tweaked.to_x_only_public_key()
 }
 
 /// The output, worth nothing, that ends each fee-less transaction: a child spends it to pay.
