@@ -325,7 +325,7 @@ impl ExitDriver {
         };
         ExitReport {
             tip: round.tip,
-            leaves: self.state.leaves.iter().map(line).collect(),
+            leaves: lines(&self.state),
             events: round.events,
             wanted,
             fees_paid: self.state.fees_paid,
@@ -337,6 +337,11 @@ impl ExitDriver {
             done,
         }
     }
+}
+
+/// A line about every leaf of an exit.
+pub fn lines(state: &ExitState) -> Vec<LeafReport> {
+    state.leaves.iter().map(line).collect()
 }
 
 fn line(leaf: &LeafExit) -> LeafReport {

@@ -22,7 +22,7 @@ mod sweep;
 
 pub use bundle::Bundle;
 pub use cost::{Rate, estimate, leaf_cost};
-pub use driver::ExitDriver;
+pub use driver::{ExitDriver, lines};
 pub use path::{ExitPath, HexTx, PathNode, RefundKey};
 pub use report::{ExitEvent, ExitReport, LeafReport, Wanted};
 pub use state::{ExitOptions, ExitState, FundingCoin, LeafExit, Sent, Stage, Sweep};
