@@ -310,4 +310,75 @@ mod tests {
         };
         assert!(matches!(check(&long), Err(StoreError::Invalid(_))));
     }
+
+    /// Applies what a plan says to rows and entries, with nothing else in mind.
+    fn execute(
+        rows: &mut BTreeMap<Key, (u64, Vec<u8>)>,
+        entries: &mut BTreeSet<(u8, Vec<u8>, Key)>,
+        plan: &Plan<'_>,
+    ) {
+        for put in &plan.inserts {
+            let before = rows.insert(put.key.clone(), (put.version, put.body.to_vec()));
+            assert!(before.is_none(), "inserted what is there");
+        }
+        for put in &plan.updates {
+            let before = rows.insert(put.key.clone(), (put.version, put.body.to_vec()));
+            assert!(before.is_some(), "updated what is not there");
+        }
+        for key in &plan.deletes {
+            assert!(rows.remove(*key).is_some(), "deleted what is not there");
+        }
+        let entry = |entry: &Entry<'_>| (entry.index, entry.sort.to_vec(), entry.key.clone());
+        for off in &plan.unlist {
+            entries.remove(&entry(off));
+        }
+        for on in &plan.list {
+            entries.insert(entry(on));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn group_does_what_its_batches_do_one_by_one(
+            groups in proptest::collection::vec(crate::suite::model::plans(10), 1..6)
+        ) {
+            use crate::{Memory, Scan, Store};
+            use futures::executor::block_on;
+
+            let model = Memory::new();
+            let (mut rows, mut entries) = (BTreeMap::new(), BTreeSet::new());
+            for group in &groups {
+                let mut batches = Vec::new();
+                let mut expected = Vec::new();
+                for plan in group {
+                    let batch = plan.batch(&model, b"");
+                    expected.push(block_on(model.apply(batch.clone())));
+                    batches.push(batch);
+                }
+                let found: BTreeMap<Key, u64> = touched(&batches)
+                    .into_iter()
+                    .filter_map(|key| Some((key.clone(), rows.get(key).map(|(version, _)| *version)?)))
+                    .collect();
+                let plan = decide(&found, &batches);
+                proptest::prop_assert_eq!(&plan.outcomes, &expected);
+                execute(&mut rows, &mut entries, &plan);
+            }
+            let contents: BTreeMap<Key, (u64, Vec<u8>)> = model
+                .contents()
+                .into_iter()
+                .map(|(key, stored)| (key, (stored.version, stored.body)))
+                .collect();
+            proptest::prop_assert_eq!(&rows, &contents);
+            for index in [Index::NodeByOwner, Index::TransferByParty] {
+                let found = block_on(model.scan(Scan::all(index))).unwrap();
+                let found: Vec<_> = found.into_iter().map(|found| (index.number(), found.listed, found.key)).collect();
+                let mine: Vec<_> = entries
+                    .iter()
+                    .filter(|(number, _, key)| *number == index.number() && rows.contains_key(key))
+                    .cloned()
+                    .collect();
+                proptest::prop_assert_eq!(found, mine);
+            }
+        }
+    }
 }

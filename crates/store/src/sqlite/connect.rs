@@ -188,3 +188,34 @@ pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> StoreError {
         _ => StoreError::Database(format!("{place}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::backend::SqlitePlace;
+
+    #[test]
+    fn writer_forces_every_commit_to_disk_and_overwrites_what_is_deleted() {
+        let place = SqlitePlace::new();
+        let _lock = take_lock(&place.path()).unwrap();
+        let connection = writer(&place.path()).unwrap();
+        let number = |name| pragma::<i64>(&connection, name).unwrap();
+        assert_eq!(number("synchronous"), 2);
+        assert_eq!(number("secure_delete"), 1);
+        assert_eq!(number("application_id"), i64::from(APPLICATION_ID));
+        assert_eq!(number("user_version"), i64::from(known()));
+        assert_eq!(number("wal_autocheckpoint"), 4000);
+        let mode: String = pragma(&connection, "journal_mode").unwrap();
+        assert_eq!(mode, "wal");
+    }
+
+    #[test]
+    fn reader_cannot_write() {
+        let place = SqlitePlace::new();
+        let _lock = take_lock(&place.path()).unwrap();
+        let _writer = writer(&place.path()).unwrap();
+        let reader = reader(&place.path()).unwrap();
+        let refused = reader.execute("DELETE FROM record", []).unwrap_err();
+        assert_eq!(refused.sqlite_error_code(), Some(ErrorCode::ReadOnly));
+    }
+}

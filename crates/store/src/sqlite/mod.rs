@@ -41,7 +41,8 @@ struct Inner {
     tally: Arc<Tally>,
     work: Option<Sender<Work>>,
     reads: Option<Sender<Read>>,
-    threads: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
     /// Held until all connections are closed.
     _lock: File,
 }
@@ -64,17 +65,17 @@ impl Sqlite {
         let lock = connect::take_lock(&path)?;
         let tally = Arc::new(Tally::new("sqlite"));
         let connection = connect::writer(&path)?;
-        let mut threads = Vec::new();
         let (work, incoming) = channel();
         let writer = writer::Writer::new(connection, path.clone(), Arc::clone(&tally));
-        threads.push(spawn("store-write", move || writer.run(&incoming))?);
+        let writer = spawn("store-write", move || writer.run(&incoming))?;
+        let mut readers = Vec::new();
         let (reads, incoming) = channel();
         let incoming = Arc::new(Mutex::new(incoming));
         for _ in 0..READERS {
             let connection = connect::reader(&path)?;
             let mut reader = readers::Reader::new(connection, path.clone(), Arc::clone(&tally));
             let incoming = Arc::clone(&incoming);
-            threads.push(spawn("store-read", move || reader.run(&incoming))?);
+            readers.push(spawn("store-read", move || reader.run(&incoming))?);
         }
         Ok(Self {
             inner: Arc::new(Inner {
@@ -82,7 +83,8 @@ impl Sqlite {
                 tally,
                 work: Some(work),
                 reads: Some(reads),
-                threads,
+                writer: Some(writer),
+                readers,
                 _lock: lock,
             }),
         })
@@ -156,14 +158,16 @@ impl Store for Sqlite {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Without senders the threads finish what they have and end. The lock must outlive their
-        // connections, so that whoever opens the file next finds it closed.
-        self.work = None;
+        // Without senders the threads finish what they have and end. The writer last: its
+        // connection, when it is the only one left, empties the log into the file. The lock
+        // outlives them all, so that whoever opens the file next finds it closed.
         self.reads = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!(path = %self.path.display(), "a thread of the database panicked");
-            }
+        let readers = self.readers.drain(..).map(JoinHandle::join);
+        let mut ended: Vec<_> = readers.collect();
+        self.work = None;
+        ended.extend(self.writer.take().map(JoinHandle::join));
+        if ended.iter().any(Result::is_err) {
+            tracing::error!(path = %self.path.display(), "a thread of the database panicked");
         }
     }
 }

@@ -256,3 +256,76 @@ pub(super) fn scan(connection: &Connection, scan: &Scan) -> rusqlite::Result<Vec
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_reads_a_whole_table() {
+        let place = crate::suite::backend::SqlitePlace::new();
+        let _lock = super::super::connect::take_lock(&place.path()).unwrap();
+        let connection = super::super::connect::writer(&place.path()).unwrap();
+        let shapes = [
+            versions_sql,
+            rows_sql,
+            put_sql,
+            delete_sql,
+            list_sql,
+            unlist_sql,
+        ];
+        let mut statements: Vec<String> = shapes
+            .iter()
+            .flat_map(|shape| [1, 64, CHUNK].map(shape))
+            .collect();
+        for bounded in [false, true] {
+            statements.extend([false, true].map(|descending| scan_sql(bounded, descending)));
+        }
+        for sql in statements {
+            let plan = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut statement = connection.prepare(&plan).unwrap();
+            let steps = vec![Value::Null; statement.parameter_count()];
+            let steps: Vec<String> = statement
+                .query_map(params_from_iter(steps), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            for step in &steps {
+                let whole = [
+                    "SCAN r",
+                    "SCAN l",
+                    "SCAN record",
+                    "SCAN listing",
+                    "TEMP B-TREE FOR ORDER",
+                ];
+                let whole = whole
+                    .iter()
+                    .any(|bad| step.trim() == *bad || step.contains("ORDER BY"));
+                assert!(!whole, "{sql:.80}: {steps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn number_of_shapes_is_small() {
+        let items: Vec<u32> = (0..1_000).collect();
+        let mut shapes = std::collections::BTreeSet::new();
+        for count in 1..items.len() {
+            let mut seen = 0;
+            chunked(
+                &items[..count],
+                |item| [Value::Integer((*item).into())],
+                |rows, parameters| {
+                    assert_eq!(rows, parameters.len());
+                    shapes.insert(rows);
+                    let there = |value: &&Value<'_>| !matches!(value, Value::Null);
+                    seen += parameters.iter().filter(there).count();
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(seen, count);
+        }
+        assert_eq!(shapes.len(), 9);
+    }
+}
