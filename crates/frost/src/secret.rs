@@ -12,11 +12,11 @@ use crate::scalar::Scalar;
 /// A private key, key share, nonce or tweak: a non-zero number below the group order.
 ///
 /// It can be neither printed nor cloned; [`duplicate`](Self::duplicate) says so out loud.
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// let secret = tinderbox_frost::SecretScalar::random(&mut rand::rngs::OsRng);
 /// println!("{secret:?}");
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let secret = tinderbox_frost::SecretScalar::random(&mut rand::rngs::OsRng);
 /// let second = secret.clone();
 /// ```
