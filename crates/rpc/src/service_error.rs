@@ -285,3 +285,102 @@ impl From<Error> for ServiceError {
         Self::new(reason, message).with("field", field)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over_the_wire(error: ServiceError) -> ServiceError {
+        ServiceError::from(Status::from(error))
+    }
+
+    #[test]
+    fn every_reason_has_one_word_and_keeps_it_over_the_wire() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(*reason));
+            if reason.code() != Code::Internal {
+                let error = ServiceError::new(*reason, "text").with("leaf_id", 7);
+                assert_eq!(over_the_wire(error.clone()), error);
+            }
+        }
+        assert!("leaf_unavailable".parse::<Reason>().is_err());
+    }
+
+    #[test]
+    fn locked_leaf_is_worth_a_refresh_and_a_new_one_worth_a_wait() {
+        let locked = ServiceError::leaf_not_available("abc", "TRANSFER_LOCKED");
+        assert_eq!(locked.code, Code::FailedPrecondition);
+        assert_eq!(locked.reason, Some(Reason::InvalidState));
+        assert!(locked.message.contains("not available to transfer"));
+        assert!(locked.message.contains("TRANSFER_LOCKED"));
+        let new = ServiceError::leaf_not_available("abc", "CREATING");
+        assert_eq!(new.reason, Some(Reason::LeafUnavailable));
+    }
+
+    #[test]
+    fn texts_that_wallets_look_for_are_there() {
+        assert!(
+            ServiceError::leaf_not_owned("a", "b")
+                .message
+                .contains("not owned by")
+        );
+        assert_eq!(
+            ServiceError::leaf_not_owned("a", "b").code,
+            Code::PermissionDenied
+        );
+        assert!(
+            ServiceError::token_expired()
+                .message
+                .contains("token has expired")
+        );
+        assert_eq!(ServiceError::token_expired().code, Code::Unauthenticated);
+        assert!(
+            ServiceError::challenge_expired()
+                .message
+                .contains("challenge expired")
+        );
+        assert!(
+            ServiceError::invalid_state("transfer", "EXPIRED")
+                .message
+                .contains("EXPIRED")
+        );
+    }
+
+    #[test]
+    fn lost_race_says_when_to_come_back() {
+        for error in [
+            ServiceError::lock_conflict("leaf"),
+            ServiceError::concurrent_claim("it"),
+        ] {
+            let read = over_the_wire(error);
+            assert_eq!(read.code, Code::Aborted);
+            assert_eq!(read.retry_after, Some(Duration::from_millis(100)));
+        }
+    }
+
+    #[test]
+    fn fault_of_ours_tells_nothing() {
+        let status = Status::from(ServiceError::internal("secret detail").with("path", "/x"));
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), "Something went wrong.");
+        assert!(status.details().is_empty());
+    }
+
+    #[test]
+    fn timelocks_are_told_as_expected_and_provided() {
+        let read = over_the_wire(ServiceError::timelock_mismatch("leaf", 1900, 2000));
+        assert_eq!(read.code, Code::InvalidArgument);
+        assert_eq!(read.metadata["expected_timelock"], "1900");
+        assert_eq!(read.metadata["provided_timelock"], "2000");
+        assert_eq!(read.metadata["leaf_id"], "leaf");
+    }
+
+    #[test]
+    fn details_of_another_domain_are_not_ours() {
+        let details = ErrorDetails::with_error_info("LOCK_CONFLICT", "elsewhere", []);
+        let status = Status::with_error_details(Code::Aborted, "text", details);
+        let read = ServiceError::from_status(&status);
+        assert_eq!(read.reason, None);
+        assert_eq!(read.message, "text");
+    }
+}

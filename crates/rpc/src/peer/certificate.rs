@@ -171,3 +171,98 @@ fn digest(public_key: &[u8]) -> [u8; 32] {
     hash.update(public_key);
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::SecretKey;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn issue(seed: u8) -> PeerCertificate {
+        let curve = Secp256k1::new();
+        let secret = SecretKey::from_slice(&[seed; 32]).unwrap();
+        PeerCertificate::issue(&secret.public_key(&curve), |digest| {
+            Ok::<_, Error>(curve.sign_ecdsa(&Message::from_digest(digest), &secret))
+        })
+        .unwrap()
+    }
+
+    fn statement_of(certificate: &CertificateDer<'_>) -> Vec<u8> {
+        let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+        let ours = |oid: &x509_parser::oid_registry::Oid<'_>| {
+            oid.iter().is_some_and(|oid| oid.eq(EXTENSION))
+        };
+        let found = parsed
+            .extensions()
+            .iter()
+            .find(|extension| ours(&extension.oid));
+        found.unwrap().value.to_vec()
+    }
+
+    fn with_statements(statements: Vec<Vec<u8>>) -> CertificateDer<'static> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["x".into()]).unwrap();
+        parameters.custom_extensions = statements
+            .into_iter()
+            .map(|one| rcgen::CustomExtension::from_oid_content(&EXTENSION, one))
+            .collect();
+        parameters.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn certificate_names_its_voucher() {
+        let certificate = issue(1);
+        assert_eq!(
+            voucher(&certificate.chain).unwrap(),
+            *certificate.identity()
+        );
+    }
+
+    #[test]
+    fn statement_copied_into_another_certificate_vouches_for_nothing() {
+        let copied = with_statements(vec![statement_of(&issue(1).chain)]);
+        let error = voucher(&copied).unwrap_err();
+        assert!(error.to_string().contains("another TLS key"), "{error}");
+    }
+
+    #[test]
+    fn statements_of_other_shapes_are_refused() {
+        let good = statement_of(&issue(1).chain);
+        let changed = |change: fn(&mut Vec<u8>)| {
+            let mut statement = good.clone();
+            change(&mut statement);
+            with_statements(vec![statement])
+        };
+        for certificate in [
+            with_statements(vec![]),
+            with_statements(vec![vec![]]),
+            with_statements(vec![good.clone(), good.clone()]),
+            changed(|statement| statement[2] = 2),
+            changed(|statement| statement.truncate(50)),
+            changed(|statement| statement.push(0)),
+            changed(|statement| statement[3] = 9),
+            changed(|statement| statement[36..68].fill(0xff)),
+        ] {
+            assert!(matches!(
+                voucher(&certificate),
+                Err(Error::PeerCertificate(_))
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            at in any::<proptest::sample::Index>(),
+            byte: u8,
+            rubbish in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut bytes = issue(1).chain.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = voucher(&bytes.into());
+            prop_assert!(voucher(&rubbish.into()).is_err());
+        }
+    }
+}
