@@ -17,6 +17,8 @@ mod hash;
 mod header;
 mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
