@@ -155,6 +155,20 @@ pub enum Error {
         /// What is left.
         timelock: Timelock,
     },
+    /// A leaf's timelocks do not allow a renewal of this kind.
+    #[error(
+        "{kind}: timelock is {timelock}, this renewal needs {lowest} to {highest}: ask for another kind, or later"
+    )]
+    RenewalRefused {
+        /// Which transaction's timelock.
+        kind: TxKind,
+        /// What it is.
+        timelock: Timelock,
+        /// The lowest that the renewal allows.
+        lowest: Timelock,
+        /// The highest that the renewal allows.
+        highest: Timelock,
+    },
     /// A transaction's timelock is not the one that the rules give.
     #[error(
         "{kind}: timelock is {provided}, expected {expected}: build it from the leaf's current state"

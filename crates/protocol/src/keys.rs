@@ -14,11 +14,12 @@ use bip39::{Language, Mnemonic};
 use bitcoin::NetworkKind;
 use bitcoin::bip32::{ChildNumber, Xpriv};
 use bitcoin::secp256k1::{PublicKey, SecretKey};
-use hmac::{Hmac, Mac as _};
+use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::curve::CURVE;
+use crate::mac::hmac_sha256;
 use crate::{Error, LeafId, Network, Result, TransferId};
 
 /// First level of every path.
@@ -201,13 +202,7 @@ impl WalletKeys {
     pub fn htlc_preimage(&self, transfer: &TransferId) -> Result<Zeroizing<[u8; 32]>> {
         let key = self.htlc_key()?.to_be_bytes();
         let message = hex::encode(transfer.bytes16());
-        let mut hmac =
-            <Hmac<Sha256> as hmac::Mac>::new_from_slice(key.as_slice()).map_err(|_| {
-                Error::Derivation {
-                    path: "4'".to_owned(),
-                }
-            })?;
-        hmac.update(message.as_bytes());
+        let hmac = hmac_sha256(&key, message.as_bytes());
         Ok(Zeroizing::new(hmac.finalize().into_bytes().into()))
     }
 }

@@ -188,7 +188,7 @@ impl RefundSet {
         }
     }
 
-    /// The refunds in the order in which nonces are given to them.
+    /// The refunds: fee-less, direct, direct-from-cpfp.
     pub fn iter(&self) -> impl Iterator<Item = &UnsignedTx> {
         [&self.cpfp]
             .into_iter()

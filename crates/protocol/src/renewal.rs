@@ -6,8 +6,8 @@
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
 
-use crate::refunds::{LeafTxs, RefundPurpose, RefundSet, expected, sequence_of};
-use crate::timelock::{LeafSequence, RENEWABLE_UP_TO, Timelock};
+use crate::refunds::{LeafTxs, RefundPurpose, RefundSet, expected};
+use crate::timelock::{LeafSequence, RENEW_BELOW, RENEWABLE_UP_TO, Timelock};
 use crate::tx::{TxKind, UnsignedTx, node};
 use crate::{Error, Result};
 
@@ -40,26 +40,34 @@ pub fn needed(node: LeafSequence, refund: LeafSequence) -> Option<RenewalKind> {
 /// Whether operators accept a renewal of this kind.
 ///
 /// # Errors
-/// [`Error::TimelockMismatch`] with the bound that is broken.
+/// [`Error::RenewalRefused`] with the bounds that a timelock breaks.
 pub fn permitted(kind: RenewalKind, node: LeafSequence, refund: LeafSequence) -> Result<()> {
-    let refuse = |kind, expected, provided| {
-        Err(Error::TimelockMismatch {
-            kind,
-            expected,
-            provided,
-        })
-    };
-    if refund.timelock() > RENEWABLE_UP_TO {
-        return refuse(TxKind::CpfpRefund, RENEWABLE_UP_TO, refund.timelock());
-    }
-    let node = node.timelock();
-    match kind {
-        RenewalKind::Zero if node != Timelock::ZERO => refuse(TxKind::Node, Timelock::ZERO, node),
-        RenewalKind::Node if node > RENEWABLE_UP_TO => refuse(TxKind::Node, RENEWABLE_UP_TO, node),
+    within(
+        TxKind::CpfpRefund,
+        refund,
+        (Timelock::ZERO, RENEWABLE_UP_TO),
+    )?;
+    let bounds = match kind {
+        RenewalKind::Zero => (Timelock::ZERO, Timelock::ZERO),
+        RenewalKind::Node => (Timelock::ZERO, RENEWABLE_UP_TO),
         // One step down must leave one step.
-        RenewalKind::Refund if node < Timelock(200) => refuse(TxKind::Node, Timelock(200), node),
-        _ => Ok(()),
+        RenewalKind::Refund => (RENEW_BELOW, Timelock(u16::MAX)),
+    };
+    within(TxKind::Node, node, bounds)
+}
+
+fn within(kind: TxKind, sequence: LeafSequence, bounds: (Timelock, Timelock)) -> Result<()> {
+    let (lowest, highest) = bounds;
+    let timelock = sequence.timelock();
+    if (lowest..=highest).contains(&timelock) {
+        return Ok(());
     }
+    Err(Error::RenewalRefused {
+        kind,
+        timelock,
+        lowest,
+        highest,
+    })
 }
 
 /// The five transactions of a refund renewal.
@@ -144,16 +152,13 @@ pub struct ZeroRenewal {
 /// Renews the refunds of a leaf whose node has no timelock: its present node becomes the parent.
 ///
 /// # Errors
-/// [`Error::TimelockMismatch`] if the node has a timelock.
+/// [`Error::RenewalRefused`] if the node has a timelock.
 pub fn zero(leaf: &LeafTxs, owner_signing_key: &PublicKey) -> Result<ZeroRenewal> {
-    let timelock = sequence_of(&leaf.node_tx, TxKind::Node)?.timelock();
-    if timelock != Timelock::ZERO {
-        return Err(Error::TimelockMismatch {
-            kind: TxKind::Node,
-            expected: Timelock::ZERO,
-            provided: timelock,
-        });
-    }
+    within(
+        TxKind::Node,
+        leaf.node_sequence()?,
+        (Timelock::ZERO, Timelock::ZERO),
+    )?;
     let node_tx = node::build(&leaf.node_tx, LeafSequence::ZERO)?;
     let direct_node = node::direct(&leaf.node_tx, LeafSequence::ZERO)?;
     let refunds = fresh(&node_tx, None, owner_signing_key)?;
