@@ -123,7 +123,7 @@ impl Operator {
     /// # Errors
     /// [`StartError`], which says what to do.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        metrics::recorder();
+        let _ = metrics::recorder();
         let rpc = connect_node(&config).await?;
         let store = tinderbox_store::open(&config.database).await?;
         let signer = open_signer(&config)?;
@@ -138,7 +138,7 @@ impl Operator {
             peers: peers.clone(),
             events: Events::default(),
         };
-        let duties = Duties::new(core.clone());
+        let duties = Duties::new(&core);
         let first = first_block(&config, &duties, &rpc).await?;
         let follower = Follower::new(rpc, duties.clone(), first);
         let api = api(&config, &core, follower.tip());

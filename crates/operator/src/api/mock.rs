@@ -62,7 +62,7 @@ impl Contract for MockService {
                 self.api.engine.recover().await;
             }
             "confirm_deposits" => {
-                Duties::new(self.api.core.clone())
+                Duties::new(&self.api.core)
                     .flip()
                     .await
                     .map_err(|error| Status::from(super::ApiError::from(error)))?;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use tinderbox_rpc::proto::spark::spark_service_server::SparkService as Contract;
+use tinderbox_rpc::validate::{Validate, check};
 use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
@@ -40,9 +41,26 @@ impl SparkService {
         Self { api }
     }
 
+    /// Checks a request against the rules of the contract, then runs its handler.
+    async fn call<Q, A, F, Fut>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        handler: F,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Validate + Send + 'static,
+        A: Send + 'static,
+        F: FnOnce(Api, Caller, Q) -> Fut,
+        Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
+    {
+        check(request.get_ref())?;
+        self.run(method, request, handler).await
+    }
+
     /// Runs a handler to its end, even if the wallet hangs up meanwhile; a handler that panics
     /// fails only its own request.
-    async fn call<Q, A, F, Fut>(
+    async fn run<Q, A, F, Fut>(
         &self,
         method: &'static str,
         request: Request<Q>,
@@ -247,7 +265,7 @@ impl Contract for SparkService {
         &self,
         request: Request<()>,
     ) -> Answer<GetSigningOperatorListResponse> {
-        self.call("get_signing_operator_list", request, query::get_signing_operator_list)
+        self.run("get_signing_operator_list", request, query::get_signing_operator_list)
             .await
     }
 

@@ -194,7 +194,7 @@ impl Duties {
             // A claim may have come before the block.
             let mut utxo = rows.get::<UtxoRow>(id.clone())?.unwrap_or(UtxoRow {
                 outpoint: payment.outpoint,
-                network: self.core.site.network,
+                network: self.site.network,
                 value: payment.value,
                 script,
                 block: None,

@@ -59,7 +59,7 @@ impl Duties {
             };
             if let (Some((height, _)), Some(tip)) = (utxo.block, tip) {
                 let depth = tip.height.0.saturating_sub(height.0).saturating_add(1);
-                if depth >= self.core.site.deposit_confirmations {
+                if depth >= self.site.deposit_confirmations {
                     tracing::error!(
                         outpoint = %utxo.outpoint,
                         depth,

@@ -31,7 +31,7 @@ impl Duties {
         changes: &mut Changes,
         touches: &mut Vec<Touch>,
     ) -> Result<(), TableError> {
-        let needed = self.core.site.deposit_confirmations;
+        let needed = self.site.deposit_confirmations;
         let waiting = self
             .tables
             .scan::<NodeRow>(Scan::prefix(Index::NodeCreating, &[]))
@@ -121,7 +121,7 @@ impl Duties {
         }
         self.tables.write(&rows, changes).await?;
         let count = touches.len();
-        self.core.events.tell(touches);
+        self.events.tell(touches);
         Ok(count)
     }
 }

@@ -17,6 +17,8 @@ mod disconnect;
 mod effects;
 mod flip;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod undo;
 pub mod watchtower;
 

@@ -1,12 +1,15 @@
 //! The operator's tables as a state that follows the chain.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tinderbox_chain::{BlockRef, ChainEvent, ChainState};
-use tinderbox_flows::flow::Touch;
+use tinderbox_flows::flow::{Site, Touch};
 use tinderbox_flows::rows::ChainRow;
+use tinderbox_store::Store;
 
-use crate::Core;
 use crate::tables::{TableError, Tables};
+use crate::{Core, Events};
 
 /// Attempts at a write whose rows keep changing, because payments go on meanwhile.
 const ATTEMPTS: usize = 50;
@@ -16,16 +19,26 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// Keeps an operator's tables in step with the best chain.
 #[derive(Clone)]
 pub struct Duties {
-    pub(super) core: Core,
     pub(super) tables: Tables,
+    pub(super) site: Arc<Site>,
+    pub(super) events: Events,
 }
 
 impl Duties {
     /// Duties on these parts.
     #[must_use]
-    pub fn new(core: Core) -> Self {
-        let tables = Tables::new(core.store.clone());
-        Self { core, tables }
+    pub fn new(core: &Core) -> Self {
+        Self::on(core.store.clone(), core.site.clone(), core.events.clone())
+    }
+
+    /// Duties on a store, for operators of `site`; listeners of `events` are told.
+    #[must_use]
+    pub fn on(store: Arc<dyn Store>, site: Arc<Site>, events: Events) -> Self {
+        Self {
+            tables: Tables::new(store),
+            site,
+            events,
+        }
     }
 
     /// The last block that was applied.
@@ -68,7 +81,7 @@ impl ChainState for Duties {
             match self.try_apply(event).await {
                 Ok(touches) => {
                     // Only now: a wallet that is told asks at once.
-                    self.core.events.tell(touches);
+                    self.events.tell(touches);
                     return Ok(());
                 }
                 Err(TableError::Conflict) => {}

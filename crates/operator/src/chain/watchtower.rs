@@ -14,7 +14,7 @@ use tinderbox_chain::{BlockRef, ChainSource, Error, Rejection};
 use tinderbox_flows::record::Index;
 use tinderbox_flows::rows::{LeafRefunds, NodeRow, NodeStatus, TransferRow, TransferStatus};
 use tinderbox_protocol::BlockHeight;
-use tinderbox_store::Scan;
+use tinderbox_store::{Scan, Store};
 use tokio::sync::watch;
 
 use super::effects::timelock;
@@ -37,9 +37,15 @@ impl Watchtower {
     /// A watchtower on these parts.
     #[must_use]
     pub fn new(core: &Core) -> Self {
+        Self::on(core.store.clone(), core.chain.clone())
+    }
+
+    /// A watchtower on a store and a chain.
+    #[must_use]
+    pub fn on(store: Arc<dyn Store>, chain: Arc<dyn ChainSource>) -> Self {
         Self {
-            tables: Tables::new(core.store.clone()),
-            chain: core.chain.clone(),
+            tables: Tables::new(store),
+            chain,
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tinderbox_commit::{Message, Reply};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
+use tinderbox_rpc::client;
 use tinderbox_rpc::proto::peer::peer_service_client::PeerServiceClient;
 use tonic::transport::Channel;
 
@@ -23,8 +24,6 @@ const AGREE: Duration = Duration::from_secs(15);
 const DKG: Duration = Duration::from_secs(60);
 /// How long nonces may take.
 const NONCES: Duration = Duration::from_secs(15);
-/// The largest envelope, in bytes: one message of the largest package that a wallet may send.
-const MAX_ENVELOPE: usize = 64 << 20;
 
 /// Another operator and the way to it. The channel connects when it is first used, and again
 /// whenever it is lost.
@@ -54,9 +53,7 @@ impl PeerClient {
         let lanes = targets
             .into_iter()
             .map(|target| {
-                let client = PeerServiceClient::new(target.channel)
-                    .max_decoding_message_size(MAX_ENVELOPE)
-                    .max_encoding_message_size(MAX_ENVELOPE);
+                let client = client::peer(target.channel);
                 (target.operator, Lanes::start(&client))
             })
             .collect();

@@ -49,7 +49,7 @@ impl Filter {
         if pending && !wire.statuses.is_empty() {
             return Err(malformed("statuses", "pending transfers are asked for without"));
         }
-        let key = |role, field, bytes: &[u8]| Ok((role, public_key(field, bytes)?));
+        let key = |role, field, bytes: &[u8]| Ok::<_, Refusal>((role, public_key(field, bytes)?));
         let participant = match &wire.participant {
             None => None,
             Some(Participant::ReceiverIdentityPublicKey(bytes)) => {
@@ -70,7 +70,7 @@ impl Filter {
         if wire.transfer_ids.len() > MAX_IDS {
             return Err(malformed("transfer_ids", format!("{MAX_IDS} are the most")));
         }
-        let bound = |field, time| Ok(Some(instant(field, Some(time))?.unwrap_or(Millis(0))));
+        let bound = |field, time| Ok::<_, Refusal>(Some(instant(field, Some(time))?.unwrap_or(Millis(0))));
         let span = match &wire.time_filter {
             None => Span::default(),
             Some(TimeFilter::CreatedAfter(time)) => Span {
