@@ -1,5 +1,9 @@
 //! The `tinderbox` program: one subcommand per thing that a person does.
 
+mod bench;
+mod demo;
+mod operator;
+mod up;
 mod wallet;
 
 use std::process::ExitCode;
@@ -23,6 +27,14 @@ struct Cli {
 /// Each subcommand lives in a module of its own; this file only dispatches.
 #[derive(Subcommand)]
 enum Command {
+    /// Run a local network.
+    Up(up::UpArgs),
+    /// Watch a coin go in, move, and come out with all operators dead.
+    Demo(demo::DemoArgs),
+    /// Measure a local network.
+    Bench(bench::BenchArgs),
+    /// Run one operator.
+    Operator(operator::OperatorArgs),
     /// Hold, send and receive bitcoin.
     Wallet(wallet::WalletArgs),
 }
@@ -30,12 +42,22 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(if matches!(cli.command, Command::Operator(_)) {
+            "info"
+        } else {
+            "warn"
+        })
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
     let result = match cli.command {
+        Command::Up(args) => up::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+        Command::Operator(args) => operator::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,
     };
     match result {

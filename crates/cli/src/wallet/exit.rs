@@ -107,7 +107,7 @@ pub(super) async fn run(folder: &Folder, command: ExitCommand, output: Output) -
             };
             let lines = tinderbox_wallet::exit::lines(&state);
             output.show(
-                &json!({ "done": state.is_done(), "leaves": lines, "fees_paid": state.fees_paid }),
+                &json!({ "done": state.is_done(), "leaves": lines, "fees_paid": state.fees_paid() }),
                 || leaf_table(&lines),
             )
         }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +101,11 @@ impl ExitDriver {
                         until: None,
                     }
                 };
-                LeafExit { path, stage }
+                LeafExit {
+                    path,
+                    stage,
+                    fees: BTreeMap::new(),
+                }
             })
             .collect();
         let state = ExitState {
@@ -112,7 +117,6 @@ impl ExitDriver {
             leaves,
             funding: Vec::new(),
             sweep: None,
-            fees_paid: Sats(0),
         };
         let driver = Self {
             signer,
@@ -328,7 +332,7 @@ impl ExitDriver {
             leaves: lines(&self.state),
             events: round.events,
             wanted,
-            fees_paid: self.state.fees_paid,
+            fees_paid: self.state.fees_paid(),
             sweep: self
                 .state
                 .sweep

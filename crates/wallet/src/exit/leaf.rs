@@ -129,8 +129,9 @@ impl ExitDriver {
             txid,
             height,
         });
-        if let Some(sent) = sent {
-            self.state.fees_paid = Sats(self.state.fees_paid.0.saturating_add(sent.fee.0));
+        if let (Some(sent), Some(leaf)) = (sent, self.state.leaves.get_mut(index)) {
+            // By step, so that a step that a reorganisation repeats does not count twice.
+            leaf.fees.insert(step, sent.fee);
         }
         Funding(&mut self.state.funding).release(path.leaf);
         if step + 1 < steps {
@@ -191,18 +192,7 @@ impl ExitDriver {
         round: &mut Round,
     ) -> Result<()> {
         let leaf = path.leaf;
-        match self.spent_otherwise(path, step, round.tip).await? {
-            Otherwise::No => {}
-            Otherwise::Refund(outpoint, value, height) => {
-                self.refunded(index, leaf, outpoint, value, height, round);
-                return Ok(());
-            }
-            Otherwise::Wait(until) => return self.wait(index, leaf, step, until, round),
-            Otherwise::Lost(reason) => {
-                self.fail(index, leaf, reason, round);
-                return Ok(());
-            }
-        }
+        let mut until = 0;
         if step > 0 {
             let parent = path.step(step - 1).compute_txid();
             let Place::Block(height) = self.place(parent).await? else {
@@ -223,13 +213,29 @@ impl ExitDriver {
                 return Ok(());
             };
             // A block may contain it when its own height is at least the parent's plus the timelock.
-            let until = height
+            until = height
                 .0
                 .saturating_add(path.timelock(step))
                 .saturating_sub(1);
-            if round.tip.0 < until {
-                return self.wait(index, leaf, step, BlockHeight(until), round);
+        }
+        match self.spent_otherwise(path, step, round.tip).await? {
+            Otherwise::No => {}
+            Otherwise::Refund(outpoint, value, height) => {
+                self.refunded(index, leaf, outpoint, value, height, round);
+                return Ok(());
             }
+            Otherwise::Wait(until) => {
+                self.wait(index, leaf, step, until, round);
+                return Ok(());
+            }
+            Otherwise::Lost(reason) => {
+                self.fail(index, leaf, reason, round);
+                return Ok(());
+            }
+        }
+        if round.tip.0 < until {
+            self.wait(index, leaf, step, BlockHeight(until), round);
+            return Ok(());
         }
         self.send(index, path, step, round).await
     }
@@ -241,7 +247,7 @@ impl ExitDriver {
         step: usize,
         until: BlockHeight,
         round: &mut Round,
-    ) -> Result<()> {
+    ) {
         let waiting = Stage::Running {
             step,
             sent: None,
@@ -251,7 +257,6 @@ impl ExitDriver {
             round.events.push(ExitEvent::Waiting { leaf, step, until });
             self.set(index, waiting);
         }
-        Ok(())
     }
 
     async fn spent_otherwise(
@@ -261,12 +266,13 @@ impl ExitDriver {
         tip: BlockHeight,
     ) -> Result<Otherwise> {
         let input = path.input_of(step);
-        let spent = match self.chain.confirmations_of(&input).await? {
-            Some(view) => view.spent,
-            // Without an index a spent output looks like none; the alternatives below tell.
-            None => Spend::Confirmed,
-        };
-        if spent == Spend::Unspent {
+        let seen = self
+            .chain
+            .confirmations_of(&input)
+            .await?
+            .map(|view| view.spent);
+        // An output that is not there may be one that is spent, to a node without a transaction index.
+        if seen == Some(Spend::Unspent) {
             return Ok(Otherwise::No);
         }
         let is_refund = step == path.nodes.len();
@@ -298,11 +304,12 @@ impl ExitDriver {
                 Place::Nowhere => {}
             }
         }
-        Ok(match spent {
-            Spend::Confirmed => Otherwise::Lost(format!(
-                "output {input} was spent by a transaction that this wallet does not know: look at it in a block explorer"
+        Ok(match seen {
+            Some(Spend::Confirmed) => Otherwise::Lost(format!(
+                "output {input} was spent by a transaction that this wallet does not know: look at it in a block \
+                 explorer"
             )),
-            // Ours may replace it.
+            // Ours may replace it; or the node will say that an input is missing, and it is tried again.
             _ => Otherwise::No,
         })
     }

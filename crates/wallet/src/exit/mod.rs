@@ -19,6 +19,8 @@ mod path;
 mod report;
 mod state;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use bundle::Bundle;
 pub use cost::{Rate, estimate, leaf_cost};

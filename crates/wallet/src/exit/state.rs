@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{OutPoint, Txid};
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,9 @@ pub struct LeafExit {
     pub path: ExitPath,
     /// Where it stands.
     pub stage: Stage,
+    /// What the confirmed packages of its steps paid.
+    #[serde(default)]
+    pub fees: BTreeMap<usize, Sats>,
 }
 
 /// A coin of the funding address.
@@ -135,13 +138,26 @@ pub struct ExitState {
     pub funding: Vec<FundingCoin>,
     /// The last transaction.
     pub sweep: Option<Sweep>,
-    /// Fees of confirmed packages.
-    pub fees_paid: Sats,
 }
 
 impl ExitState {
     /// The layout that this program writes.
     pub const VERSION: u32 = 1;
+
+    /// Fees of confirmed packages and of the confirmed sweep.
+    pub fn fees_paid(&self) -> Sats {
+        let packages = self.leaves.iter().flat_map(|leaf| leaf.fees.values());
+        let sweep = self
+            .sweep
+            .iter()
+            .filter(|sweep| sweep.confirmed.is_some())
+            .map(|sweep| &sweep.fee);
+        Sats(
+            packages
+                .chain(sweep)
+                .fold(0, |sum, fee| fee.0.saturating_add(sum)),
+        )
+    }
 
     /// True when nothing remains to be done.
     pub fn is_done(&self) -> bool {

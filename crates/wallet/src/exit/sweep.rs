@@ -234,7 +234,6 @@ impl super::driver::ExitDriver {
         round
             .events
             .push(ExitEvent::SweepConfirmed { txid, height });
-        self.state.fees_paid = Sats(self.state.fees_paid.0.saturating_add(sweep.fee.0));
         self.state.sweep = Some(Sweep {
             confirmed: Some(height),
             ..sweep

@@ -1,1 +1,5 @@
 //! Fakes for tests.
+
+mod fake_chain;
+
+pub(crate) use fake_chain::FakeChain;
