@@ -14,9 +14,9 @@ use tinderbox_flows::rows::{Millis, NodeRow, TransferRow};
 use tinderbox_frost::{
     NonceCommitment, Nonces, OperatorIndex, SecretScalar, SigningPackage, feldman,
 };
+use tinderbox_protocol::hash::{self, HashVariant};
 use tinderbox_protocol::refunds::RefundSet;
 use tinderbox_protocol::tx::UnsignedTx;
-use tinderbox_protocol::hash::{self, HashVariant};
 use tinderbox_protocol::{LeafId, TransferId, ecies, package};
 
 use crate::signer::secret_key;
@@ -173,9 +173,12 @@ impl Owner {
         let tweaks = seal(site, per_operator, rng, |leaves_to_send| {
             package::SendLeafKeyTweaks { leaves_to_send }.to_bytes()
         });
-        let user_signature = ecdsa(&self.identity, &hash::transfer_payload(&id, &tweaks, HashVariant::V2))
-            .serialize_der()
-            .to_vec();
+        let user_signature = ecdsa(
+            &self.identity,
+            &hash::transfer_payload(&id, &tweaks, HashVariant::V2),
+        )
+        .serialize_der()
+        .to_vec();
         SendRequest {
             now,
             transfer: id,
@@ -224,24 +227,17 @@ impl Owner {
                         pubkey_shares_tweak: tweak.1,
                     });
             }
-            let set = refunds::for_claim(
-                node,
-                own.public_key(SECP256K1),
-                row.previous_sequence,
-            )
-            .ok()?;
+            let set =
+                refunds::for_claim(node, own.public_key(SECP256K1), row.previous_sequence).ok()?;
             leaves.push((node, own, set));
         }
         let (cpfp, direct, direct_from_cpfp) = self.jobs(site, &leaves, &mut nonces, rng);
         let tweaks = seal(site, per_operator, rng, |leaves_to_receive| {
             package::ClaimLeafKeyTweaks { leaves_to_receive }.to_bytes()
         });
-        let user_signature = ecdsa(
-            &self.identity,
-            &hash::claim_payload(&transfer.id, &tweaks),
-        )
-        .serialize_der()
-        .to_vec();
+        let user_signature = ecdsa(&self.identity, &hash::claim_payload(&transfer.id, &tweaks))
+            .serialize_der()
+            .to_vec();
         Some(ClaimRequest {
             now,
             transfer: transfer.id,

@@ -253,13 +253,12 @@ impl Signer for MemorySigner {
         ciphertext: Vec<u8>,
     ) -> Result<Vec<OpenedTweak>, SignerError> {
         let bad = |why: &dyn std::fmt::Display| SignerError::BadPackage(why.to_string());
-        let plain =
-            ecies::decrypt(&self.identity, &ciphertext).map_err(|error| bad(&error))?;
+        let plain = ecies::decrypt(&self.identity, &ciphertext).map_err(|error| bad(&error))?;
         let mut opened = Vec::new();
         match kind {
             PackageKind::Send => {
-                let tweaks = package::SendLeafKeyTweaks::from_bytes(&plain)
-                    .map_err(|error| bad(&error))?;
+                let tweaks =
+                    package::SendLeafKeyTweaks::from_bytes(&plain).map_err(|error| bad(&error))?;
                 for tweak in tweaks.leaves_to_send {
                     let leaf = tweak.leaf_id.parse().map_err(|error| bad(&error))?;
                     let secret = tweak
@@ -278,8 +277,8 @@ impl Signer for MemorySigner {
                 }
             }
             PackageKind::Claim => {
-                let tweaks = package::ClaimLeafKeyTweaks::from_bytes(&plain)
-                    .map_err(|error| bad(&error))?;
+                let tweaks =
+                    package::ClaimLeafKeyTweaks::from_bytes(&plain).map_err(|error| bad(&error))?;
                 for tweak in tweaks.leaves_to_receive {
                     let leaf = tweak.leaf_id.parse().map_err(|error| bad(&error))?;
                     let secret = tweak
@@ -410,7 +409,9 @@ impl Signer for MemorySigner {
         _run: [u8; 16],
         _count: u32,
     ) -> Result<Vec<Round1Package>, SignerError> {
-        Err(SignerError::Dkg("key shares are dealt in simulations".into()))
+        Err(SignerError::Dkg(
+            "key shares are dealt in simulations".into(),
+        ))
     }
 
     async fn dkg_round2(
@@ -418,7 +419,9 @@ impl Signer for MemorySigner {
         _run: [u8; 16],
         _packages: BTreeMap<OperatorIndex, Vec<Round1Package>>,
     ) -> Result<BTreeMap<OperatorIndex, Vec<Zeroizing<[u8; 32]>>>, SignerError> {
-        Err(SignerError::Dkg("key shares are dealt in simulations".into()))
+        Err(SignerError::Dkg(
+            "key shares are dealt in simulations".into(),
+        ))
     }
 
     async fn dkg_finish(
@@ -427,7 +430,9 @@ impl Signer for MemorySigner {
         _ids: Vec<[u8; 16]>,
         _shares: BTreeMap<OperatorIndex, Vec<Zeroizing<[u8; 32]>>>,
     ) -> Result<Vec<NewKeyshare>, SignerError> {
-        Err(SignerError::Dkg("key shares are dealt in simulations".into()))
+        Err(SignerError::Dkg(
+            "key shares are dealt in simulations".into(),
+        ))
     }
 }
 

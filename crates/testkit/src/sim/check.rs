@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{PublicKey, SECP256K1};
-use bitcoin::Transaction;
 use tinderbox_commit::{Certificate, SignedVote};
 use tinderbox_flows::rows::{
     FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
@@ -49,7 +49,9 @@ pub(super) fn settled(seed: u64, cluster: &Cluster) -> Result<(), Broken> {
                 .rows::<FlowRow>(operator)
                 .into_iter()
                 .filter(FlowRow::is_open)
-                .map(move |row| format!("flow {} is {:?} at operator {operator}", row.id, row.state))
+                .map(move |row| {
+                    format!("flow {} is {:?} at operator {operator}", row.id, row.state)
+                })
         })
         .collect();
     if open.is_empty() {
@@ -100,10 +102,24 @@ pub(super) fn invariants(
         let node = &nodes[0];
         // All operators agree on every leaf.
         if let Some(other) = nodes.iter().position(|other| {
-            (other.status, other.owner, other.owner_signing, &other.txs, other.lock)
-                != (node.status, node.owner, node.owner_signing, &node.txs, node.lock)
+            (
+                other.status,
+                other.owner,
+                other.owner_signing,
+                &other.txs,
+                other.lock,
+            ) != (
+                node.status,
+                node.owner,
+                node.owner_signing,
+                &node.txs,
+                node.lock,
+            )
         }) {
-            return broken(format!("operators 0 and {other} differ on leaf {leaf}: {node:?} / {:?}", nodes[other]));
+            return broken(format!(
+                "operators 0 and {other} differ on leaf {leaf}: {node:?} / {:?}",
+                nodes[other]
+            ));
         }
         // (I1) No leaf is lost, doubled, or changes its value.
         if cluster.values.get(leaf) != Some(&node.value) {
@@ -117,7 +133,9 @@ pub(super) fn invariants(
             };
             let own = machine.signer.public_share(&keyshare.sealed);
             if own != keyshare.public_shares.get(operator).copied() {
-                return broken(format!("operator {operator} holds another share of leaf {leaf}"));
+                return broken(format!(
+                    "operator {operator} holds another share of leaf {leaf}"
+                ));
             }
             shares.push(keyshare);
         }
@@ -168,7 +186,11 @@ pub(super) fn invariants(
             .filter(|transfer| transfer.leaves.iter().any(|row| row.leaf == *leaf))
             .collect();
         hops.sort_by_key(|transfer| std::cmp::Reverse(sequence(transfer, leaf)));
-        let place = cluster.leaves.iter().position(|other| other == leaf).unwrap_or(0);
+        let place = cluster
+            .leaves
+            .iter()
+            .position(|other| other == leaf)
+            .unwrap_or(0);
         let mut at = cluster.owners[place % cluster.owners.len()].identity();
         for transfer in hops {
             if transfer.sender != at {
@@ -210,13 +232,22 @@ pub(super) fn invariants(
     for operator in 0..operators {
         for row in cluster.rows::<FlowRow>(operator) {
             if matches!(row.state, FlowState::Committed | FlowState::Done) {
-                let votes: Result<Vec<SignedVote>, _> =
-                    row.votes.values().map(|vote| postcard::from_bytes(vote)).collect();
+                let votes: Result<Vec<SignedVote>, _> = row
+                    .votes
+                    .values()
+                    .map(|vote| postcard::from_bytes(vote))
+                    .collect();
                 let Ok(votes) = votes else {
                     return broken("votes are unreadable".to_owned());
                 };
-                if (Certificate { votes }).check(&cluster.site, row.id, &row.digest).is_err() {
-                    return broken(format!("operator {operator} committed {} without a certificate", row.id));
+                if (Certificate { votes })
+                    .check(&cluster.site, row.id, &row.digest)
+                    .is_err()
+                {
+                    return broken(format!(
+                        "operator {operator} committed {} without a certificate",
+                        row.id
+                    ));
                 }
             }
         }
@@ -224,7 +255,10 @@ pub(super) fn invariants(
     // Whoever voted twice, and was seen to, is named, and nobody else.
     let last = cluster.site.count().saturating_sub(1);
     for operator in 0..cluster.site.count() {
-        if let Some(engine) = cluster.network.engine(tinderbox_frost::OperatorIndex(operator)) {
+        if let Some(engine) = cluster
+            .network
+            .engine(tinderbox_frost::OperatorIndex(operator))
+        {
             for (flow, culprit) in engine.equivocations() {
                 if lie.is_none() || culprit.0 != last {
                     return broken(format!("operator {} was accused over {flow}", culprit.0));

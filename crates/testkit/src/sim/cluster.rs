@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{PublicKey, SECP256K1, SecretKey};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
-use bitcoin::hashes::Hash;
 use rand::Rng;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -96,11 +96,7 @@ impl Cluster {
             network: Chain::Regtest,
             deposit_confirmations: 3,
         };
-        let network = Network::new(
-            ChaCha20Rng::from_seed(rng.r#gen()),
-            Faults::NONE,
-            operators,
-        );
+        let network = Network::new(ChaCha20Rng::from_seed(rng.r#gen()), Faults::NONE, operators);
         let machines = (0..operators)
             .map(|index| Machine {
                 store: Memory::new(),
@@ -230,11 +226,8 @@ impl Cluster {
             serialize(&tx.finalize(&signature.serialize()))
         };
         let id = KeyshareId(rng.r#gen());
-        let public_shares: Vec<PublicKey> = dealt
-            .shares
-            .iter()
-            .map(SecretScalar::public_key)
-            .collect();
+        let public_shares: Vec<PublicKey> =
+            dealt.shares.iter().map(SecretScalar::public_key).collect();
         let node = NodeRow {
             id: leaf,
             tree,

@@ -140,7 +140,9 @@ pub(super) async fn tell(
         .engine(me)
         .map_or(Millis(1), |engine| engine.core().clock.now());
     let flow = FlowId::new(now, rng.r#gen());
-    cluster.network.note(|| format!("operator {} lies: {lie:?}, flow {flow}", me.0));
+    cluster
+        .network
+        .note(|| format!("operator {} lies: {lie:?}, flow {flow}", me.0));
     let mut liar = Liar {
         cluster,
         me,

@@ -10,9 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tinderbox_flows::refusal::Reason;
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{
-    ClaimPhase, Millis, NodeRow, NodeStatus, TransferRow, TransferStatus,
-};
+use tinderbox_flows::rows::{ClaimPhase, Millis, NodeRow, NodeStatus, TransferRow, TransferStatus};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::{LeafId, TransferId};
 use tinderbox_signer::Signer;

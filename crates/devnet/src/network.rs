@@ -1,0 +1,410 @@
+//! The supervisor of a local network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use tinderbox_chain::{RegtestConfig, RegtestNode, Rpc};
+use tinderbox_operator::config::{
+    BitcoinSection, ConfigFile, DatabaseSection, Hidden, ListenSection, OperatorSection,
+    PoolSection, SignerSection, TlsSection,
+};
+
+use crate::faucet::{Faucet, Front, FrontConfig, MiningTimer};
+use crate::plan::Shape;
+use crate::process::Operator;
+use crate::report::{OperatorStatus, Status};
+use crate::{DatabaseChoice, Error, Plan, Result, keys, postgres};
+
+/// Format of the network's folder.
+const FORMAT: u32 = 1;
+/// How long a question to an operator may take.
+const QUESTION: Duration = Duration::from_secs(2);
+
+/// A running local network. Dropping it ends its processes.
+pub struct DevNet {
+    plan: Plan,
+    operators: Vec<Operator>,
+    front: Option<Front>,
+    front_config: FrontConfig,
+    faucet: Faucet,
+    timer: Option<MiningTimer>,
+    node: RegtestNode,
+    client: reqwest::Client,
+    _lock: fs::File,
+}
+
+fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |why| Error::File {
+        path: path.to_owned(),
+        why,
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(at(path))
+}
+
+impl DevNet {
+    /// Starts everything and waits until wallets are served. `program` is the `tinderbox` program,
+    /// which the operators are processes of.
+    ///
+    /// # Errors
+    /// [`Error`], which says what to do; whatever was started is stopped again.
+    pub async fn start(plan: Plan, program: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&plan.folder).map_err(at(&plan.folder))?;
+        let folder = fs::canonicalize(&plan.folder).map_err(at(&plan.folder))?;
+        let plan = Plan { folder, ..plan };
+        let lock = lock(&plan.folder)?;
+        plan.ports.check()?;
+        let shape = prepare_folder(&plan).await?;
+        let node = RegtestNode::start(RegtestConfig {
+            datadir: Some(plan.folder.join("bitcoin")),
+            ..RegtestConfig::default()
+        })
+        .await?;
+        let faucet = Faucet::new(node.rpc().clone()).await?;
+        faucet.fund().await?;
+        let front_config = FrontConfig {
+            listen: ([127, 0, 0, 1], plan.ports.front).into(),
+            ..FrontConfig::default()
+        };
+        let front = Front::start(faucet.clone(), front_config.clone()).await?;
+        let operators = (0..plan.operators)
+            .map(|index| set_up_operator(&plan, &shape, &node, index, &program))
+            .collect::<Result<Vec<_>>>()?;
+        let timer = plan.mine_every.map(|interval| faucet.mine_every(interval));
+        let client = reqwest::Client::builder()
+            .timeout(QUESTION)
+            .no_proxy()
+            .build()
+            .map_err(|error| Error::Found(error.to_string()))?;
+        let mut net = Self {
+            plan,
+            operators,
+            front: Some(front),
+            front_config,
+            faucet,
+            timer,
+            node,
+            client,
+            _lock: lock,
+        };
+        for operator in &mut net.operators {
+            operator.start()?;
+        }
+        let client = &net.client;
+        try_join_all(
+            net.operators
+                .iter_mut()
+                .map(|operator| operator.wait_ready(client)),
+        )
+        .await?;
+        Ok(net)
+    }
+
+    /// The plan that it runs.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The faucet.
+    #[must_use]
+    pub const fn faucet(&self) -> &Faucet {
+        &self.faucet
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn rpc(&self) -> &Rpc {
+        self.node.rpc()
+    }
+
+    /// What a wallet needs to use this network.
+    ///
+    /// # Errors
+    /// If the configuration does not make sense.
+    pub fn wallet_config(&self, coordinator: u16) -> Result<tinderbox_wallet::Config> {
+        let mut config = tinderbox_wallet::Config::local(self.plan.operators)?;
+        config.threshold = self.plan.threshold;
+        config.coordinator = coordinator;
+        for (operator, port) in config.operators.iter_mut().zip(&self.plan.ports.public) {
+            operator.url = format!("https://localhost:{port}");
+        }
+        config.bitcoind.url = format!("http://127.0.0.1:{}", self.plan.ports.front);
+        Ok(config)
+    }
+
+    /// Kills an operator with SIGKILL.
+    pub async fn kill(&mut self, index: u16) {
+        if let Some(operator) = self.operators.get_mut(usize::from(index)) {
+            operator.kill().await;
+        }
+    }
+
+    /// Starts an operator that was killed; returns when its process runs, before it is ready.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn restart(&mut self, index: u16) -> Result<()> {
+        match self.operators.get_mut(usize::from(index)) {
+            Some(operator) => {
+                if operator.is_running() {
+                    Ok(())
+                } else {
+                    operator.start()
+                }
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every operator serves wallets.
+    ///
+    /// # Errors
+    /// [`Error::Operator`].
+    pub async fn ready(&mut self) -> Result<()> {
+        let client = &self.client;
+        try_join_all(
+            self.operators
+                .iter_mut()
+                .map(|operator| operator.wait_ready(client)),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// An operator's metrics, as Prometheus text.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn metrics(&self, index: u16) -> Result<String> {
+        let port = self
+            .plan
+            .ports
+            .metrics
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or_default();
+        let failed = |error: reqwest::Error| Error::Found(format!("metrics: {error}"));
+        self.client
+            .get(format!("http://127.0.0.1:{port}/metrics"))
+            .send()
+            .await
+            .map_err(failed)?
+            .text()
+            .await
+            .map_err(failed)
+    }
+
+    /// Process ids: operators first, then the node.
+    #[must_use]
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        let mut pids: Vec<_> = self
+            .operators
+            .iter()
+            .filter_map(|operator| Some((format!("operator {}", operator.index), operator.pid()?)))
+            .collect();
+        pids.push(("bitcoind".to_owned(), self.node.pid()));
+        pids
+    }
+
+    /// What runs where.
+    pub fn status(&mut self) -> Status {
+        let plan = &self.plan;
+        let operators = self
+            .operators
+            .iter_mut()
+            .zip(plan.ports.public.iter().zip(&plan.ports.metrics))
+            .map(|(operator, (public, metrics))| OperatorStatus {
+                index: operator.index,
+                address: format!("https://localhost:{public}"),
+                identity: keys::public(operator.index).to_string(),
+                metrics: format!("http://127.0.0.1:{metrics}/metrics"),
+                pid: operator.pid(),
+                running: operator.is_running(),
+            })
+            .collect();
+        Status {
+            folder: plan.folder.display().to_string(),
+            database: plan.database.name().to_owned(),
+            threshold: plan.threshold,
+            bitcoin: [
+                format!("http://127.0.0.1:{}", plan.ports.front),
+                self.front_config.user.clone(),
+                self.front_config.password.clone(),
+            ],
+            operators,
+        }
+    }
+
+    /// The first operator that has ended although nobody ended it.
+    pub fn fallen(&mut self) -> Option<u16> {
+        self.operators
+            .iter_mut()
+            .find_map(|operator| operator.has_fallen().then_some(operator.index))
+    }
+
+    /// Stops everything, in order: wallets' side, then node.
+    ///
+    /// # Errors
+    /// If the node does not end.
+    pub async fn stop(mut self) -> Result<()> {
+        drop(self.timer.take());
+        join_all(self.operators.iter_mut().map(Operator::stop)).await;
+        if let Some(front) = self.front.take() {
+            front.stop().await;
+        }
+        self.node.stop().await?;
+        Ok(())
+    }
+}
+
+fn lock(folder: &Path) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(folder.to_owned())),
+        Err(fs::TryLockError::Error(why)) => Err(Error::File { path, why }),
+    }
+}
+
+/// Makes the folder ready, or takes over the network that it holds.
+async fn prepare_folder(plan: &Plan) -> Result<Shape> {
+    let path = plan.folder.join("network.toml");
+    let known: Option<Shape> = match fs::read_to_string(&path) {
+        Ok(text) => Some(toml::from_str(&text).map_err(|error| {
+            Error::Found(format!(
+                "{} is damaged, or of a newer release ({error}): use --fresh to start anew",
+                path.display()
+            ))
+        })?),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => None,
+        Err(why) => return Err(Error::File { path, why }),
+    };
+    if plan.fresh {
+        if let (Some(known), DatabaseChoice::Postgres(url)) = (&known, &plan.database) {
+            for index in 0..known.operators {
+                postgres::drop_schema(url, &postgres::schema(&known.tag, index)).await?;
+            }
+        }
+        for entry in fs::read_dir(&plan.folder)
+            .map_err(at(&plan.folder))?
+            .flatten()
+        {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // Only what a network makes is removed.
+            if name == "bitcoin" || name.starts_with("operator-") {
+                fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+            }
+        }
+    }
+    let wanted = Shape {
+        format: FORMAT,
+        operators: plan.operators,
+        threshold: plan.threshold,
+        database: plan.database.name().to_owned(),
+        tag: match known.as_ref().filter(|_| !plan.fresh) {
+            Some(known) => known.tag.clone(),
+            None => format!("{:08x}", rand::random::<u32>()),
+        },
+    };
+    match known {
+        Some(known) if !plan.fresh && known != wanted => Err(Error::OtherNetwork {
+            folder: plan.folder.clone(),
+            found: known.to_string(),
+            wanted: wanted.to_string(),
+        }),
+        _ => {
+            let text = toml::to_string(&wanted).map_err(|error| Error::Found(error.to_string()))?;
+            write(&path, &text)?;
+            Ok(wanted)
+        }
+    }
+}
+
+fn set_up_operator(
+    plan: &Plan,
+    shape: &Shape,
+    node: &RegtestNode,
+    index: u16,
+    program: &Path,
+) -> Result<Operator> {
+    let folder = plan.folder.join(format!("operator-{index}"));
+    fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let key = folder.join("identity.key");
+    write(&key, keys::secret_hex(index))?;
+    let place = usize::from(index);
+    let port = |ports: &[u16]| ports.get(place).copied().unwrap_or_default();
+    let (user, password) = node.credentials();
+    let config = ConfigFile {
+        network: "local".to_owned(),
+        index,
+        threshold: plan.threshold,
+        deposit_confirmations: 3,
+        mock: plan.mock,
+        listen: ListenSection {
+            public: format!("127.0.0.1:{}", port(&plan.ports.public)),
+            peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),
+            metrics: Some(format!("127.0.0.1:{}", port(&plan.ports.metrics))),
+        },
+        tls: TlsSection::default(),
+        database: match &plan.database {
+            DatabaseChoice::Sqlite => DatabaseSection {
+                sqlite: Some(folder.join("rows.sqlite")),
+                ..DatabaseSection::default()
+            },
+            DatabaseChoice::Postgres(url) => DatabaseSection {
+                postgres: Some(Hidden(url.clone())),
+                schema: Some(postgres::schema(&shape.tag, index)),
+                ..DatabaseSection::default()
+            },
+        },
+        signer: SignerSection {
+            identity_key: Some(key),
+            vault: Some(folder.join("vault")),
+            socket: None,
+        },
+        bitcoin: BitcoinSection {
+            url: node.url(),
+            user: Some(user.to_owned()),
+            password: Some(Hidden(password.to_owned())),
+            cookie: None,
+            start_height: None,
+        },
+        pool: PoolSection {
+            keyshares: plan.keyshares,
+            ..PoolSection::default()
+        },
+        limits: tinderbox_operator::limits::Limits::default(),
+        operators: (0..plan.operators)
+            .map(|other| {
+                let place = usize::from(other);
+                let port = |ports: &[u16]| ports.get(place).copied().unwrap_or_default();
+                OperatorSection {
+                    identity: keys::public(other).to_string(),
+                    address: format!("https://localhost:{}", port(&plan.ports.public)),
+                    peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),
+                }
+            })
+            .collect(),
+    };
+    let path = folder.join("operator.toml");
+    write(&path, &config.to_toml()?)?;
+    Ok(Operator::new(
+        index,
+        program.to_owned(),
+        path,
+        folder.join("log"),
+        port(&plan.ports.metrics),
+    ))
+}
