@@ -141,7 +141,7 @@ fn create(path: &Path, content: &[u8], secret: bool) -> Result<(), Error> {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(if secret { 0o600 } else { 0o644 });
     }
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let draft = path.with_extension(format!("draft-{}", uuid::Uuid::new_v4()));
     let attempt = || -> io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
