@@ -48,7 +48,11 @@ async fn round1(network: &Network, run: [u8; 16]) -> Packages {
 async fn round2(network: &Network, run: [u8; 16], packages: &Packages) -> Vec<Dealt> {
     let mut inbox = vec![Dealt::new(); network.operators.len()];
     for operator in &network.operators {
-        let out = operator.signer().dkg_round2(run, packages.clone()).await.unwrap();
+        let out = operator
+            .signer()
+            .dkg_round2(run, packages.clone())
+            .await
+            .unwrap();
         assert!(!out.contains_key(&operator.index));
         for (peer, shares) in out {
             inbox[usize::from(peer.0)].insert(operator.index, shares);
@@ -94,15 +98,22 @@ async fn case_23_a_wrong_proof_of_knowledge_aborts_and_names_its_maker(mode: Mod
     let network = Network::start(mode).await;
     let run = [1; 16];
     let mut packages = round1(&network, run).await;
-    packages.get_mut(&OperatorIndex(2)).unwrap()[1].proof.response[5] ^= 1;
+    packages.get_mut(&OperatorIndex(2)).unwrap()[1]
+        .proof
+        .response[5] ^= 1;
     let signer = network.operators[0].signer();
     let text = dkg_text(signer.dkg_round2(run, packages.clone()).await);
     assert!(text.contains("operator 2"), "{text}");
     // Aborted is aborted: the correct packages come too late.
-    packages.get_mut(&OperatorIndex(2)).unwrap()[1].proof.response[5] ^= 1;
+    packages.get_mut(&OperatorIndex(2)).unwrap()[1]
+        .proof
+        .response[5] ^= 1;
     assert_eq!(dkg_text(signer.dkg_round2(run, packages).await), text);
     assert_eq!(dkg_text(signer.dkg_round1(run, COUNT).await), text);
-    assert_eq!(dkg_text(signer.dkg_finish(run, ids(), Dealt::new()).await), text);
+    assert_eq!(
+        dkg_text(signer.dkg_finish(run, ids(), Dealt::new()).await),
+        text
+    );
     nothing_stored(&network, 0, 0).await;
 }
 
@@ -153,7 +164,12 @@ async fn case_23_a_rogue_key_is_refused(mode: Mode) {
     let cancelled = packages[&OperatorIndex(0)][0].commitments[0].negate(SECP256K1);
     let rogue = &mut packages.get_mut(&OperatorIndex(2)).unwrap()[0].commitments[0];
     *rogue = rogue.combine(&cancelled).unwrap();
-    let text = dkg_text(network.operators[1].signer().dkg_round2(run, packages).await);
+    let text = dkg_text(
+        network.operators[1]
+            .signer()
+            .dkg_round2(run, packages)
+            .await,
+    );
     assert!(text.contains("operator 2"), "{text}");
 }
 
@@ -165,11 +181,17 @@ async fn case_23_a_wrong_share_aborts_and_names_its_maker(mode: Mode) {
     inbox[0].get_mut(&OperatorIndex(1)).unwrap()[2][31] ^= 1;
     let signer = network.operators[0].signer();
     let text = dkg_text(signer.dkg_finish(run, ids(), inbox[0].clone()).await);
-    assert!(text.contains("operator 1") && !text.contains("operator 2"), "{text}");
+    assert!(
+        text.contains("operator 1") && !text.contains("operator 2"),
+        "{text}"
+    );
     nothing_stored(&network, 0, 0).await;
     // The others are not hurt.
     let signer = network.operators[1].signer();
-    signer.dkg_finish(run, ids(), inbox[1].clone()).await.unwrap();
+    signer
+        .dkg_finish(run, ids(), inbox[1].clone())
+        .await
+        .unwrap();
     nothing_stored(&network, 1, 3).await;
 }
 
@@ -180,7 +202,11 @@ async fn case_23_equivocation_never_gets_two_answers(mode: Mode) {
     let signer = network.operators[0].signer();
     signer.dkg_round2(run, packages.clone()).await.unwrap();
     let mut other = packages.clone();
-    let second = network.operators[2].signer().dkg_round1([2; 16], COUNT).await.unwrap();
+    let second = network.operators[2]
+        .signer()
+        .dkg_round1([2; 16], COUNT)
+        .await
+        .unwrap();
     other.insert(OperatorIndex(2), second);
     let text = dkg_text(signer.dkg_round2(run, other).await);
     assert!(text.contains("the packages differ"), "{text}");
@@ -195,7 +221,10 @@ async fn each_step_may_be_repeated_and_gives_the_same(mode: Mode) {
     assert_eq!(round2(&network, run, &packages).await, inbox);
     let ids = ids();
     let signer = network.operators[0].signer();
-    let keys = signer.dkg_finish(run, ids.clone(), inbox[0].clone()).await.unwrap();
+    let keys = signer
+        .dkg_finish(run, ids.clone(), inbox[0].clone())
+        .await
+        .unwrap();
     let again = signer.dkg_finish(run, ids, inbox[0].clone()).await.unwrap();
     assert_eq!(keys, again);
     nothing_stored(&network, 0, 3).await;
@@ -224,12 +253,19 @@ async fn steps_out_of_order_are_refused(mode: Mode) {
     let mut few = ids();
     few.pop();
     dkg_text(signer.dkg_finish(run, few, inbox[0].clone()).await);
-    dkg_text(signer.dkg_finish(run, vec![[5; 16]; 3], inbox[0].clone()).await);
+    dkg_text(
+        signer
+            .dkg_finish(run, vec![[5; 16]; 3], inbox[0].clone())
+            .await,
+    );
     let mut short = inbox[0].clone();
     short.get_mut(&OperatorIndex(2)).unwrap().pop();
     let text = dkg_text(signer.dkg_finish(run, ids(), short).await);
     assert!(text.contains("operator 2"), "{text}");
-    signer.dkg_finish(run, ids(), inbox[0].clone()).await.unwrap();
+    signer
+        .dkg_finish(run, ids(), inbox[0].clone())
+        .await
+        .unwrap();
 }
 
 async fn runs_are_limited_and_forgotten(mode: Mode) {

@@ -41,10 +41,7 @@ async fn refused(signer: &dyn Signer, leaf: SendLeafKeyTweak) -> String {
     }
 }
 
-async fn refuses(
-    mode: Mode,
-    cases: Vec<(fn(&mut SendLeafKeyTweak, &Dealt), &'static str)>,
-) {
+async fn refuses(mode: Mode, cases: Vec<(fn(&mut SendLeafKeyTweak, &Dealt), &'static str)>) {
     let network = Network::start(mode).await;
     let signer = network.operators[0].signer();
     for (change, expected) in cases {
@@ -83,11 +80,23 @@ async fn case_20_a_share_that_does_not_fit_exactly_threshold_proofs_is_refused(m
                 "the share of operator 0",
             ),
             (
-                |leaf, _| leaf.secret_share_tweak.as_mut().unwrap().secret_share.clear(),
+                |leaf, _| {
+                    leaf.secret_share_tweak
+                        .as_mut()
+                        .unwrap()
+                        .secret_share
+                        .clear()
+                },
                 "the share of operator 0",
             ),
             (
-                |leaf, _| leaf.secret_share_tweak.as_mut().unwrap().secret_share.insert(0, 0),
+                |leaf, _| {
+                    leaf.secret_share_tweak
+                        .as_mut()
+                        .unwrap()
+                        .secret_share
+                        .insert(0, 0)
+                },
                 "the share of operator 0",
             ),
             (
@@ -141,14 +150,16 @@ async fn case_21_public_shares_that_do_not_follow_from_the_proofs_are_refused(mo
             ),
             (
                 |leaf, _| {
-                    leaf.pubkey_shares_tweak.remove(&OperatorIndex(1).identifier());
+                    leaf.pubkey_shares_tweak
+                        .remove(&OperatorIndex(1).identifier());
                 },
                 "the public share of operator 1 is missing",
             ),
             (
                 |leaf, _| {
                     let one = leaf.pubkey_shares_tweak[&OperatorIndex(1).identifier()].clone();
-                    leaf.pubkey_shares_tweak.insert(OperatorIndex(3).identifier(), one);
+                    leaf.pubkey_shares_tweak
+                        .insert(OperatorIndex(3).identifier(), one);
                 },
                 "a public share is for operator 3, of 3 operators",
             ),
@@ -188,35 +199,30 @@ async fn case_22_a_tweak_that_makes_a_share_zero_is_refused(mode: Mode) {
     let network = Network::start(mode).await;
     let leaf = network.leaf().await;
     let signer = network.operators[0].signer();
-    // Nobody knows the share; a tweak and its opposite, one after the other, show the same.
-    let secret = SecretScalar::random(&mut OsRng);
-    let dealt = feldman::split(&secret, 2, OPERATORS, &mut OsRng).unwrap();
-    let opposite = feldman_negated(&dealt);
-    let both = vec![
-        plain(leaf.id, &dealt.shares[0], &dealt.proofs),
-        plain(leaf_id(), &opposite.shares[0], &opposite.proofs),
-    ];
-    let staged = signer.stage(both).await.unwrap();
-    let there = network.key_job(&leaf, 0, Some(staged[0].staged.clone()), Vec::new());
-    let there = signer.execute(vec![there]).await.unwrap().remove(0).sealed.unwrap();
-    let mut back = network.key_job(&leaf, 0, Some(staged[1].staged.clone()), Vec::new());
-    back.sealed = there;
-    signer.execute(vec![back]).await.unwrap();
-    // Zero itself never gets as far as a key share.
-    let zero = PlainTweak {
-        share: Zeroizing::new(vec![0; 32]),
-        ..plain(leaf.id, &dealt.shares[0], &dealt.proofs)
-    };
-    let refused = signer.stage(vec![zero]).await.unwrap_err();
-    assert!(matches!(refused, SignerError::BadPackage(_)), "{refused}");
-}
-
-fn feldman_negated(dealt: &feldman::Shares) -> feldman::Shares {
-    use bitcoin::secp256k1::SECP256K1;
-    feldman::Shares {
-        proofs: dealt.proofs.iter().map(|point| point.negate(SECP256K1)).collect(),
-        shares: dealt.shares.iter().map(SecretScalar::negate).collect(),
+    // What only somebody with the vault in hand can know: the share itself.
+    let share = network.operators[0].open_share(leaf.keyshare.id, &leaf.keyshare.sealed[0]);
+    let public = &leaf.keyshare.public_shares[&OperatorIndex(0)];
+    assert_eq!(share.public_key(), *public);
+    // A polynomial whose value at operator 0 is the share's opposite: slope, and the rest.
+    let slope = SecretScalar::random(&mut OsRng);
+    let opposite = share.negate();
+    let constant = opposite.sub(&slope).unwrap();
+    let proofs = vec![constant.public_key(), slope.public_key()];
+    let staged = signer
+        .stage(vec![plain(leaf.id, &opposite, &proofs)])
+        .await
+        .unwrap();
+    let job = network.key_job(&leaf, 0, Some(staged[0].staged.clone()), Vec::new());
+    for refused in [
+        signer.reserve(vec![job.clone()]).await.unwrap_err(),
+        signer.execute(vec![job]).await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, SignerError::BadJob(_)), "{refused}");
     }
+    // The share is as it was.
+    let job = network.key_job(&leaf, 0, None, Vec::new());
+    signer.reserve(vec![job]).await.unwrap();
+    assert!(signer.unsettled(1).await.unwrap().is_empty());
 }
 
 fn plain(
@@ -236,7 +242,10 @@ async fn malformed_packages_are_refused_by_leaf_and_field(mode: Mode) {
     refuses(
         mode,
         vec![
-            (|leaf, _| leaf.secret_share_tweak = None, "the secret share is missing"),
+            (
+                |leaf, _| leaf.secret_share_tweak = None,
+                "the secret share is missing",
+            ),
             (
                 |leaf, _| leaf.secret_share_tweak.as_mut().unwrap().proofs[0] = vec![0],
                 "proof has 1 bytes, not 33",
@@ -247,7 +256,9 @@ async fn malformed_packages_are_refused_by_leaf_and_field(mode: Mode) {
             ),
             (
                 |leaf, _| {
-                    let one = leaf.pubkey_shares_tweak.remove(&OperatorIndex(1).identifier());
+                    let one = leaf
+                        .pubkey_shares_tweak
+                        .remove(&OperatorIndex(1).identifier());
                     leaf.pubkey_shares_tweak.insert("1".into(), one.unwrap());
                 },
                 "",
@@ -269,7 +280,7 @@ async fn malformed_packages_are_refused_by_leaf_and_field(mode: Mode) {
     let package = send_package(signer, twice);
     let refused = signer.open(PackageKind::Send, package).await.unwrap_err();
     assert!(refused.to_string().contains("is in it twice"), "{refused}");
-    for name in ["", "not an id", &dealt.leaf.to_string().to_uppercase()] {
+    for name in ["", "not an id", &dealt.leaf.to_string().replace('-', "")] {
         let mut leaf = dealt.send_leaf(0);
         leaf.leaf_id = name.into();
         let package = send_package(signer, vec![leaf]);
@@ -308,7 +319,10 @@ async fn shares_in_the_clear_are_checked_like_packages(mode: Mode) {
     assert_eq!((staged[0].leaf, &staged[0].proofs), (leaf, &dealt.proofs));
     let wrong = vec![plain(leaf, &dealt.shares[0], &dealt.proofs)];
     let refused = signer.stage(wrong).await.unwrap_err().to_string();
-    assert!(refused.contains("the share of operator 1 does not fit"), "{refused}");
+    assert!(
+        refused.contains("the share of operator 1 does not fit"),
+        "{refused}"
+    );
     let mut missing = plain(leaf, &dealt.shares[1], &dealt.proofs);
     missing.public_shares = BTreeMap::new();
     let refused = signer.stage(vec![missing]).await.unwrap_err().to_string();
@@ -326,7 +340,11 @@ async fn short_shares_are_padded(mode: Mode) {
         }
     };
     let mut leaf = dealt.send_leaf(0);
-    leaf.secret_share_tweak.as_mut().unwrap().secret_share.remove(0);
+    leaf.secret_share_tweak
+        .as_mut()
+        .unwrap()
+        .secret_share
+        .remove(0);
     let package = send_package(signer, vec![leaf]);
     signer.open(PackageKind::Send, package).await.unwrap();
 }
@@ -339,10 +357,19 @@ async fn a_package_of_many_leaves_keeps_its_order(mode: Mode) {
     let package = claim_package(signer, leaves);
     let opened = signer.open(PackageKind::Claim, package).await.unwrap();
     let ids: Vec<_> = opened.iter().map(|opened| opened.leaf).collect();
-    assert_eq!(ids, dealt.iter().map(|dealt| dealt.leaf).collect::<Vec<_>>());
+    assert_eq!(
+        ids,
+        dealt.iter().map(|dealt| dealt.leaf).collect::<Vec<_>>()
+    );
     assert!(opened.iter().all(|opened| opened.secret_cipher.is_empty()));
     let empty = claim_package(signer, Vec::new());
-    assert!(signer.open(PackageKind::Claim, empty).await.unwrap().is_empty());
+    assert!(
+        signer
+            .open(PackageKind::Claim, empty)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn a_staged_tweak_outlives_a_restart_and_falls_with_its_epoch(mode: Mode) {
@@ -354,7 +381,11 @@ async fn a_staged_tweak_outlives_a_restart_and_falls_with_its_epoch(mode: Mode) 
     assert_eq!(staged.epoch, first);
     network.operators[0].restart().await;
     let job = network.key_job(&leaf, 0, Some(staged.clone()), Vec::new());
-    network.operators[0].signer().execute(vec![job.clone()]).await.unwrap();
+    network.operators[0]
+        .signer()
+        .execute(vec![job.clone()])
+        .await
+        .unwrap();
     // Another epoch begins; the old one stays until somebody retires it.
     network.operators[0].clock.advance(600);
     let signer = network.operators[0].signer();
@@ -363,14 +394,21 @@ async fn a_staged_tweak_outlives_a_restart_and_falls_with_its_epoch(mode: Mode) 
     assert_eq!(signer.epoch().await.unwrap(), second);
     let later = network.open(&dealt, true).await.remove(0);
     assert_eq!(later.epoch, second);
-    assert_eq!(signer.lowest_epoch(&[later.clone(), staged.clone()]), Some(first));
+    assert_eq!(
+        signer.lowest_epoch(&[later.clone(), staged.clone()]),
+        Some(first)
+    );
     network.operators[0].clock.advance(600);
     signer.retire(first).await.unwrap();
     signer.execute(vec![job.clone()]).await.unwrap();
     signer.retire(second).await.unwrap();
     for _ in 0..2 {
         let signer = network.operators[0].signer();
-        let refused = signer.execute(vec![job.clone()]).await.unwrap_err().to_string();
+        let refused = signer
+            .execute(vec![job.clone()])
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("which is retired"), "{refused}");
         let job = network.key_job(&leaf, 0, Some(later.clone()), Vec::new());
         signer.execute(vec![job]).await.unwrap();

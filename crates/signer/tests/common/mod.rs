@@ -100,6 +100,20 @@ impl Operator {
         )
     }
 
+    /// Opens a sealed share with the key that the vault's file holds, as a thief of both would.
+    pub fn open_share(&self, keyshare: [u8; 16], sealed: &SealedShare) -> SecretScalar {
+        use aes_gcm::aead::{Aead, KeyInit, Payload};
+        let key = self.sealing_key(sealed);
+        let payload = Payload {
+            msg: &sealed.0[13..],
+            aad: &[b"tinderbox/signer/share/1", &keyshare[..], &sealed.0[1..13]].concat(),
+        };
+        let share = aes_gcm::Aes256Gcm::new(&key.into())
+            .decrypt(&aes_gcm::Nonce::default(), payload)
+            .unwrap();
+        SecretScalar::try_from_be_bytes(&share).unwrap()
+    }
+
     /// Another signer of the same operator, with a vault of its own.
     pub fn open_local_beside(&self) -> Local {
         let vault = self.folder.path().join("beside");
