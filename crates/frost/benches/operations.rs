@@ -1,5 +1,8 @@
 //! Cost of every operation, for two of three operators and an owner unless it says otherwise.
 
+// The macros of criterion make public functions without documentation.
+#![allow(missing_docs)]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
