@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tinderbox_rpc::peer::{self, Directory, PeerCertificate, UncertifiedKey};
 use tinderbox_rpc::server::{self, services};
 use tinderbox_rpc::session::{AuthnService, Sessions, system_clock};
 use tinderbox_rpc::tls::Certificate;
-use tinderbox_signer::{Identity, Local, LocalConfig, Signer, SignerError};
+use tinderbox_signer::{Identity, Local, LocalConfig, Signer, SignerError, SocketSigner};
 use tinderbox_store::{Scan, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -98,9 +97,6 @@ pub enum StartError {
         /// The signer's key.
         found: PublicKey,
     },
-    /// Nothing to connect to.
-    #[error("a signer process at {0} is configured, but this build has none: use identity_key and vault")]
-    NoSocket(PathBuf),
 }
 
 /// An operator.
@@ -126,7 +122,7 @@ impl Operator {
         let _ = metrics::recorder();
         let rpc = connect_node(&config).await?;
         let store = tinderbox_store::open(&config.database).await?;
-        let signer = open_signer(&config)?;
+        let signer = open_signer(&config).await?;
         let certificate = certify(&*signer).await?;
         let peers = Arc::new(connect_peers(&config, &certificate)?);
         let core = Core {
@@ -437,27 +433,33 @@ async fn connect_node(config: &Config) -> Result<Rpc, StartError> {
     Ok(rpc)
 }
 
-fn open_signer(config: &Config) -> Result<Arc<dyn Signer>, StartError> {
-    let (identity_key, vault) = match &config.signer {
+async fn open_signer(config: &Config) -> Result<Arc<dyn Signer>, StartError> {
+    let signer: Arc<dyn Signer> = match &config.signer {
         SignerConfig::Embedded {
             identity_key,
             vault,
-        } => (identity_key, vault),
-        SignerConfig::Socket(path) => return Err(StartError::NoSocket(path.clone())),
+        } => {
+            let identity = Identity::load(identity_key)?;
+            check_identity(config, identity.public())?;
+            let count = u16::try_from(config.operators.len()).unwrap_or(u16::MAX);
+            let settings = LocalConfig::new(config.me, count, config.threshold);
+            Arc::new(Local::open(identity, vault, settings)?)
+        }
+        SignerConfig::Socket(path) => Arc::new(SocketSigner::connect(path).await?),
     };
-    let identity = Identity::load(identity_key)?;
-    if let Some(own) = config.own()
-        && own.identity != identity.public()
-    {
-        return Err(StartError::WrongIdentity {
+    check_identity(config, signer.identity())?;
+    Ok(signer)
+}
+
+fn check_identity(config: &Config, found: PublicKey) -> Result<(), StartError> {
+    match config.own() {
+        Some(own) if own.identity != found => Err(StartError::WrongIdentity {
             index: config.me.0,
             expected: own.identity,
-            found: identity.public(),
-        });
+            found,
+        }),
+        _ => Ok(()),
     }
-    let count = u16::try_from(config.operators.len()).unwrap_or(u16::MAX);
-    let settings = LocalConfig::new(config.me, count, config.threshold);
-    Ok(Arc::new(Local::open(identity, vault, settings)?))
 }
 
 /// A TLS key for operator connections, which the identity key vouches for.

@@ -141,3 +141,172 @@ fn party_id(transfer: &TransferId, identity: &PublicKey, role: &[u8]) -> String 
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::{SECP256K1, SecretKey};
+    use tinderbox_flows::rows::{
+        ClaimPhase, FlowId, LeafRefunds, ReceiverRow, TransferKind, TransferStatus,
+    };
+    use tinderbox_flows::secret::SealedShare;
+    use tinderbox_flows::rows::{KeyshareId, KeyshareStatus, NodeStatus, NodeTxs};
+    use tinderbox_frost::OperatorIndex;
+    use tinderbox_protocol::{LeafSequence, Network, Sats, TreeId};
+
+    use super::*;
+    use crate::convert::spark::TransferStatus as Wire;
+
+    fn key(byte: u8) -> PublicKey {
+        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+    }
+
+    fn leaf(byte: u8) -> LeafId {
+        LeafId::from_bytes16([byte; 16])
+    }
+
+    fn site() -> Site {
+        Site {
+            me: OperatorIndex(0),
+            operators: vec![key(31), key(32), key(33)],
+            threshold: 2,
+            network: Network::Local,
+            deposit_confirmations: 3,
+        }
+    }
+
+    fn receiver(identity: u8, phase: ClaimPhase) -> ReceiverRow {
+        ReceiverRow {
+            identity: key(identity),
+            phase,
+            before: phase,
+            completed: None,
+        }
+    }
+
+    fn row(receivers: Vec<ReceiverRow>) -> TransferRow {
+        let leaves = (0u32..)
+            .zip(&receivers)
+            .map(|(at, _)| TransferLeafRow {
+                leaf: leaf(u8::try_from(at).unwrap() + 1),
+                receiver: at,
+                secret_cipher: vec![1],
+                signature: vec![2],
+                send_tweak: None,
+                send_proofs: Vec::new(),
+                claim_tweak: None,
+                claim_proofs: Vec::new(),
+                previous_sequence: LeafSequence::INITIAL,
+                intermediate: LeafRefunds::default(),
+                claim_refunds: None,
+            })
+            .collect::<Vec<_>>();
+        TransferRow {
+            id: TransferId::from_bytes16([7; 16]),
+            kind: TransferKind::Transfer,
+            status: TransferStatus::SenderKeyTweaked,
+            network: Network::Local,
+            sender: key(1),
+            values: (1..=leaves.len()).map(|at| Sats(at as u64 * 100)).collect(),
+            receivers,
+            leaves,
+            expiry: None,
+            invoice: "invoice".into(),
+            fingerprint: [0; 32],
+            started_by: FlowId([0; 16]),
+            created: Millis(5),
+            updated: Millis(6),
+        }
+    }
+
+    fn nodes(row: &TransferRow) -> Leaves {
+        row.leaves
+            .iter()
+            .map(|sent| {
+                let node = NodeRow {
+                    id: sent.leaf,
+                    tree: TreeId::from_bytes16([9; 16]),
+                    parent: None,
+                    network: Network::Local,
+                    value: Sats(100),
+                    status: NodeStatus::TransferLocked,
+                    lock: None,
+                    verifying_key: key(3),
+                    owner: key(1),
+                    owner_signing: key(4),
+                    keyshare: KeyshareId([3; 16]),
+                    txs: NodeTxs::default(),
+                    deposits: Vec::new(),
+                    created: Millis(1),
+                    updated: Millis(2),
+                    node_confirmed: None,
+                    refund_confirmed: None,
+                    before_chain: None,
+                };
+                let keyshare = KeyshareRow {
+                    id: KeyshareId([3; 16]),
+                    coordinator: OperatorIndex(0),
+                    status: KeyshareStatus::Available,
+                    generation: 0,
+                    group_key: key(5),
+                    public_shares: vec![key(6), key(7), key(8)],
+                    sealed: SealedShare(Vec::new()),
+                };
+                (sent.leaf, (node, keyshare))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn receiver_sees_its_own_leaves_and_nobody_elses() {
+        let row = row(vec![
+            receiver(1, ClaimPhase::Pending),
+            receiver(2, ClaimPhase::Completed),
+        ]);
+        let leaves = nodes(&row);
+        let seen = transfer(&row, View::of(&row, &key(2)), &leaves, &site());
+        assert_eq!(seen.leaves.len(), 1);
+        assert_eq!(seen.leaves[0].leaf.as_ref().unwrap().id, leaf(2).to_string());
+        assert_eq!((seen.total_value, seen.receivers.len()), (200, 1));
+        assert_eq!(seen.status(), Wire::Completed);
+        // The sender receives a part itself: it sees that part.
+        assert_eq!(View::of(&row, &key(1)), View::Receiver(0));
+        let seen = transfer(&row, View::Whole, &leaves, &site());
+        assert_eq!((seen.leaves.len(), seen.total_value), (2, 300));
+        assert_eq!(seen.status(), Wire::SenderKeyTweaked, "not all have claimed");
+    }
+
+    #[test]
+    fn single_receivers_phase_is_everybodys_status() {
+        for (phase, status) in [
+            (ClaimPhase::Pending, Wire::SenderKeyTweaked),
+            (ClaimPhase::KeyTweaked, Wire::ReceiverKeyTweaked),
+            (ClaimPhase::Locked(FlowId([1; 16])), Wire::ReceiverKeyTweakLocked),
+            (ClaimPhase::KeyTweakApplied, Wire::ReceiverKeyTweakApplied),
+            (ClaimPhase::RefundSigned, Wire::ReceiverRefundSigned),
+            (ClaimPhase::Completed, Wire::Completed),
+            (ClaimPhase::Cancelled, Wire::Returned),
+        ] {
+            let row = row(vec![receiver(2, phase)]);
+            assert_eq!(status::transfer(&row, None), status, "{phase:?}");
+            assert_eq!(status::transfer(&row, Some(0)), status, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_wallets_need_is_left_out() {
+        let row = row(vec![receiver(2, ClaimPhase::Pending)]);
+        let seen = transfer(&row, View::Whole, &nodes(&row), &site());
+        assert_eq!(seen.expiry_time, Some(field::timestamp(Millis(0))), "epoch, not absent");
+        assert_eq!(seen.spark_invoice, "invoice");
+        assert_eq!(seen.network, 2);
+        let node = seen.leaves[0].leaf.as_ref().unwrap();
+        assert_eq!((node.status.as_str(), node.treenode_status), ("TRANSFER_LOCKED", 3));
+        let keyshare = node.signing_keyshare.as_ref().unwrap();
+        assert_eq!(keyshare.owner_identifiers.len(), 3);
+        assert_eq!(keyshare.owner_identifiers[0], OperatorIndex(0).identifier());
+        assert_eq!(keyshare.public_shares.len(), 3);
+        assert_eq!(seen.leaves[0].transfer_receiver_id, seen.receivers[0].id);
+        assert_eq!(seen.leaves[0].transfer_sender_id, seen.senders[0].id);
+        assert!(uuid::Uuid::parse_str(&seen.senders[0].id).is_ok());
+    }
+}
