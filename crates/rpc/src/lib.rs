@@ -2,7 +2,7 @@
 //! TLS, sessions, request validation, limits, error mapping and conversions.
 //!
 //! A server is put together from [`server::services`] and run by [`server::Server`]; each request
-//! passes, outside in: response headers, panic guard, cross-origin rules, gRPC-web, caller
+//! passes, outside in: response headers, cross-origin rules, gRPC-web, panic guard, caller
 //! identification, rate limits, the bound on requests in flight, and then the handler. A handler
 //! calls [`validate::check`], asks its [`Caller`], and returns [`ServiceError`] for every refusal.
 //!

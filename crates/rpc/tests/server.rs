@@ -284,6 +284,29 @@ async fn handler_panic_fails_its_request_only() {
     );
 }
 
+/// Case 67, for answers that are under way.
+#[tokio::test]
+async fn stream_that_panics_ends_alone() {
+    let server = Running::start(Settings::default()).await;
+    let mut client = client::spark(server.channel().await);
+    let watch = |key: Vec<u8>| SubscribeToEventsRequest {
+        identity_public_key: key,
+    };
+    let good = client.subscribe_to_events(watch(vec![])).await.unwrap();
+    let mut good = good.into_inner();
+    assert!(good.message().await.unwrap().is_some());
+    let bad = client.subscribe_to_events(watch(vec![0xff])).await;
+    let ended = async {
+        let Ok(bad) = bad else { return };
+        let mut bad = bad.into_inner();
+        while let Ok(Some(_)) = bad.message().await {}
+    };
+    timeout(PATIENCE, ended).await.expect("the stream goes on");
+    // The same connection still serves, and its other stream still stands.
+    assert!(client.get_signing_operator_list(()).await.is_ok());
+    assert!(futures::FutureExt::now_or_never(good.message()).is_none());
+}
+
 #[tokio::test]
 async fn requests_over_the_rate_wait_for_nobody_and_identities_have_their_own_rate() {
     let once = |burst| Rate {
@@ -584,6 +607,21 @@ async fn wallet_believes_only_whom_it_was_told_to() {
             .unwrap_err();
         assert!(matches!(error, Error::Url { .. }), "{url}: {error}");
     }
+}
+
+#[tokio::test]
+async fn lazy_channel_to_nobody_says_unavailable() {
+    let mut server = Running::start(Settings::default()).await;
+    let trust = TlsTrust::Pem(server.pem.clone());
+    let channel = client::connect_lazy(&server.url(), &trust).unwrap();
+    server.stop();
+    let served = timeout(PATIENCE, server.serving.take().unwrap()).await;
+    served.expect("did not stop").unwrap().unwrap();
+    let status = client::spark(channel)
+        .get_signing_operator_list(())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
 #[tokio::test]

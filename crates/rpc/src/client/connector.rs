@@ -68,7 +68,7 @@ pub(crate) fn channel(
     target: &Target,
     tls: rustls::ClientConfig,
     name: ServerName<'static>,
-) -> Result<(Endpoint, impl ConnectService), Error> {
+) -> Result<(Endpoint, impl ConnectService + use<>), Error> {
     let wrong = |problem: String| Error::Url {
         url: target.url.clone(),
         problem,

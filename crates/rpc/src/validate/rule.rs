@@ -1,5 +1,10 @@
 //! The rules that tables are made of. Each makes a function from a field to a verdict.
 
+#![expect(
+    clippy::ptr_arg,
+    reason = "tables hand rules around as functions of the field's own type"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 

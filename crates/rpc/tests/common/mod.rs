@@ -86,17 +86,21 @@ impl SparkService for Probe {
         Ok(Response::new(QueryNodesResponse::default()))
     }
 
-    /// Says that it is connected and then nothing, for ever.
+    /// Says that it is connected and then nothing, for ever; asked about key 0xff it panics then.
     async fn subscribe_to_events(
         &self,
-        _request: Request<SubscribeToEventsRequest>,
+        request: Request<SubscribeToEventsRequest>,
     ) -> Result<Response<BoxStream<SubscribeToEventsResponse>>, Status> {
+        let panics = request.get_ref().identity_public_key == [0xff];
         let connected = SubscribeToEventsResponse {
             event: Some(Event::Connected(ConnectedEvent {})),
         };
         let stream = futures::StreamExt::chain(
             futures::stream::iter([Ok(connected)]),
-            futures::stream::pending(),
+            futures::stream::poll_fn(move |_| {
+                assert!(!panics, "asked to panic");
+                std::task::Poll::Pending
+            }),
         );
         Ok(Response::new(Box::pin(stream)))
     }
