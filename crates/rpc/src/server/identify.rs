@@ -8,7 +8,7 @@ use tower::{Layer, Service};
 
 use crate::session::{Clock, Sessions};
 
-/// Layer that puts a [`Caller`] into the extensions of each request.
+/// Layer that puts a [`Caller`](crate::Caller) into the extensions of each request.
 #[derive(Clone)]
 pub struct IdentifyLayer(Option<(Arc<Sessions>, Clock)>);
 
