@@ -20,6 +20,9 @@ pub(crate) const MAX_BYTES: usize = 8 << 20;
 const MAX_ID: usize = 255;
 const MAX_SORT: usize = 1024;
 
+/// Largest body, in bytes; far above any row, far below what a database takes.
+const MAX_BODY: usize = 64 << 20;
+
 /// A row as it is to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Put<'a> {
@@ -88,6 +91,13 @@ pub(crate) fn check(batch: &Batch) -> Result<(), StoreError> {
         }
         if write.body.is_none() && !write.list.is_empty() {
             return invalid(format!("{} is deleted and listed", name()));
+        }
+        let length = write.body.as_ref().map_or(0, Vec::len);
+        if length > MAX_BODY {
+            return invalid(format!(
+                "{} has {length} bytes, at most {MAX_BODY} are allowed",
+                name()
+            ));
         }
         if let Some(entry) = write.list.iter().find(|entry| entry.key.len() > MAX_SORT) {
             return invalid(format!(
@@ -304,6 +314,8 @@ mod tests {
         let mut ghost = batch(vec![write(1, 1, None)]);
         ghost.writes[0].list = vec![IndexKey::new(Index::NodeByOwner, &[b"x"])];
         assert!(matches!(check(&ghost), Err(StoreError::Invalid(_))));
+        let huge = batch(vec![write(1, 0, Some(&vec![0; MAX_BODY + 1]))]);
+        assert!(matches!(check(&huge), Err(StoreError::Invalid(_))));
         let long = Batch {
             guards: vec![(Key::new(Table::Node, vec![0; 256]), 0)],
             writes: vec![],

@@ -79,7 +79,7 @@ pub trait Reader: Store {
         &self,
         snapshot: &mut Snapshot,
         miss: &Miss,
-    ) -> impl Future<Output = Result<(), StoreError>> {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         let keys: Vec<Key> = miss.0.iter().cloned().collect();
         async move {
             let found: Vec<Option<Stored>> = self.get(&keys).await?;

@@ -1,7 +1,7 @@
 //! What an error of the server means for what was being done.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
@@ -9,8 +9,9 @@ use tokio_postgres::error::{Severity, SqlState};
 
 use crate::StoreError;
 
-/// How often something that certainly did not happen is tried.
-pub(super) const ATTEMPTS: u32 = 7;
+/// How often something that certainly did not happen is tried, and for how long at most.
+const ATTEMPTS: u32 = 7;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an attempt did not succeed.
 #[derive(Debug)]
@@ -64,12 +65,35 @@ impl Failure {
     }
 }
 
-/// How long to wait before attempt number `attempt` (from 1).
-pub(super) fn pause(attempt: u32) -> Duration {
-    // 0, 20, 40 … ms: more than a second in all, in which a restarted server is back.
-    match attempt {
-        0 | 1 => Duration::ZERO,
-        more => Duration::from_millis(10 << more.min(7)),
+/// Further attempts at something that did not happen.
+pub(super) struct Attempts {
+    made: u32,
+    began: Instant,
+}
+
+impl Attempts {
+    pub(super) fn new() -> Self {
+        Self {
+            made: 0,
+            began: Instant::now(),
+        }
+    }
+
+    /// After a failed attempt: waits before the next one, or hands the error back if there is to
+    /// be none.
+    pub(super) async fn next(&mut self, failure: Failure) -> Result<(), StoreError> {
+        self.made += 1;
+        match failure {
+            Failure::Passing(error) if self.made < ATTEMPTS && self.began.elapsed() < PATIENCE => {
+                tracing::debug!(%error, attempt = self.made, "tried again");
+                // 0, 40, 80 … ms: two seconds in all, in which a restarted server is back.
+                if self.made > 1 {
+                    tokio::time::sleep(Duration::from_millis(10 << self.made.min(7))).await;
+                }
+                Ok(())
+            }
+            Failure::Passing(error) | Failure::Final(error) => Err(error),
+        }
     }
 }
 

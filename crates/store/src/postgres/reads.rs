@@ -7,7 +7,7 @@ use deadpool_postgres::Object;
 use tinderbox_flows::record::{Key, Stored};
 use tokio::sync::{mpsc, oneshot};
 
-use super::failure::{self, Failure};
+use super::failure::{Attempts, Failure};
 use super::{Shared, statement, task_ended};
 use crate::{Found, Scan, StoreError};
 
@@ -42,10 +42,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut incoming: mpsc::UnboundedReceiv
 
 async fn get(shared: &Shared, requests: Vec<Get>) {
     let keys: BTreeSet<&Key> = requests.iter().flat_map(|get| &get.keys).collect();
-    let (tables, ids) = statement::columns(keys);
-    let (tables, ids) = (&tables, &ids);
+    let keys = &statement::keys(keys);
     let outcome = retried(shared, |client| async move {
-        let found = statement::rows(&client, &shared.sql, tables, ids).await;
+        let found = statement::rows(&client, &shared.sql, keys).await;
         (client, found)
     })
     .await;
@@ -85,9 +84,8 @@ async fn retried<T, F>(shared: &Shared, run: impl Fn(Object) -> F) -> Result<T, 
 where
     F: Future<Output = (Object, Result<T, Failure>)>,
 {
-    let mut attempt = 0;
+    let mut attempts = Attempts::new();
     loop {
-        attempt += 1;
         let outcome = match shared.pool.get().await {
             Ok(client) => {
                 shared.tally.statements(1);
@@ -102,11 +100,7 @@ where
         };
         match outcome {
             Ok(found) => return Ok(found),
-            Err(Failure::Passing(error)) if attempt < failure::ATTEMPTS => {
-                tracing::debug!(schema = shared.sql.schema, %error, attempt, "read is tried again");
-                tokio::time::sleep(failure::pause(attempt)).await;
-            }
-            Err(Failure::Passing(error) | Failure::Final(error)) => return Err(error),
+            Err(failure) => attempts.next(failure).await?,
         }
     }
 }

@@ -114,10 +114,15 @@ fn number(key: &Key) -> i16 {
 }
 
 /// Tables and ids of keys, as two arrays.
-pub(super) fn columns<'a>(keys: impl IntoIterator<Item = &'a Key>) -> (Vec<i16>, Vec<&'a [u8]>) {
-    keys.into_iter()
-        .map(|key| (number(key), key.id.as_slice()))
-        .unzip()
+pub(super) struct Keys<'a> {
+    pub(super) tables: Vec<i16>,
+    pub(super) ids: Vec<&'a [u8]>,
+}
+
+pub(super) fn keys<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Keys<'a> {
+    let named = keys.into_iter().map(|key| (number(key), key.id.as_slice()));
+    let (tables, ids) = named.unzip();
+    Keys { tables, ids }
 }
 
 struct Puts<'a> {
@@ -128,7 +133,7 @@ struct Puts<'a> {
 }
 
 fn puts<'a>(puts: &[Put<'a>]) -> Puts<'a> {
-    let (tables, ids) = columns(puts.iter().map(|put| put.key));
+    let Keys { tables, ids } = keys(puts.iter().map(|put| put.key));
     let version = |put: &Put<'_>| i64::try_from(put.version).unwrap_or(i64::MAX);
     Puts {
         tables,
@@ -146,7 +151,7 @@ struct Entries<'a> {
 }
 
 fn entries<'a>(entries: &[Entry<'a>]) -> Entries<'a> {
-    let (tables, ids) = columns(entries.iter().map(|entry| entry.key));
+    let Keys { tables, ids } = keys(entries.iter().map(|entry| entry.key));
     Entries {
         indexes: entries.iter().map(|entry| entry.index.into()).collect(),
         sorts: entries.iter().map(|entry| entry.sort).collect(),
@@ -165,24 +170,24 @@ pub(super) async fn execute(
     let statement = client.prepare_cached(&sql.write).await.map_err(failed)?;
     let new = puts(&plan.inserts);
     let old = puts(&plan.updates);
-    let (tables, ids) = columns(plan.deletes.iter().copied());
+    let gone = keys(plan.deletes.iter().copied());
     let off = entries(&plan.unlist);
     let on = entries(&plan.list);
     let parameters: [&(dyn ToSql + Sync); 18] = [
         &new.tables,
         &new.ids,
         &new.versions,
-        &new.bodies, //
+        &new.bodies,
         &old.tables,
         &old.ids,
         &old.versions,
-        &old.bodies, //
-        &tables,
-        &ids, //
+        &old.bodies,
+        &gone.tables,
+        &gone.ids,
         &off.indexes,
         &off.sorts,
         &off.tables,
-        &off.ids, //
+        &off.ids,
         &on.indexes,
         &on.sorts,
         &on.tables,
@@ -218,13 +223,12 @@ pub(super) fn versions(rows: &[Row]) -> Result<BTreeMap<Key, u64>, StoreError> {
 pub(super) async fn rows(
     client: &ClientWrapper,
     sql: &Sql,
-    tables: &Vec<i16>,
-    ids: &Vec<&[u8]>,
+    keys: &Keys<'_>,
 ) -> Result<BTreeMap<Key, Stored>, Failure> {
     let failed = |error: Error| Failure::of_statement(&error);
     let statement = client.prepare_cached(&sql.rows).await.map_err(failed)?;
     let rows = client
-        .query(&statement, &[tables, ids])
+        .query(&statement, &[&keys.tables, &keys.ids])
         .await
         .map_err(failed)?;
     rows.iter()

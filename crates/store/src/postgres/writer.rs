@@ -8,7 +8,7 @@ use tinderbox_flows::record::Batch;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::types::ToSql;
 
-use super::failure::{self, Failure};
+use super::failure::{Attempts, Failure};
 use super::{Shared, WRITERS, locks, statement};
 use crate::StoreError;
 use crate::group::{self, Plan};
@@ -61,20 +61,16 @@ pub(super) async fn run(shared: Arc<Shared>, mut incoming: mpsc::UnboundedReceiv
 
 /// Writes a group, with further attempts as long as it is certain that nothing was written.
 async fn write(shared: &Shared, batches: &[Batch]) -> Vec<Result<(), StoreError>> {
-    let mut attempt = 0;
+    let mut attempts = Attempts::new();
     loop {
-        attempt += 1;
-        let error = match attempt_once(shared, batches).await {
+        let failure = match attempt_once(shared, batches).await {
             Ok(outcomes) => return outcomes,
-            Err(Failure::Passing(error)) if attempt < failure::ATTEMPTS => {
-                tracing::debug!(schema = shared.sql.schema, %error, attempt, "write is tried again");
-                tokio::time::sleep(failure::pause(attempt)).await;
-                continue;
-            }
-            Err(Failure::Passing(error) | Failure::Final(error)) => error,
+            Err(failure) => failure,
         };
-        tracing::error!(schema = shared.sql.schema, %error, batches = batches.len(), "write failed");
-        return vec![Err(error); batches.len()];
+        if let Err(error) = attempts.next(failure).await {
+            tracing::error!(schema = shared.sql.schema, %error, batches = batches.len(), "write failed");
+            return vec![Err(error); batches.len()];
+        }
     }
 }
 
@@ -88,8 +84,7 @@ async fn attempt_once(
         .await
         .map_err(|error| Failure::of_pool(&error))?;
     let outcome = transaction(shared, &client, batches).await;
-    if let Err(failure) = &outcome {
-        tracing::debug!(schema = shared.sql.schema, ?failure, "transaction failed");
+    if outcome.is_err() {
         shared.tally.statements(1);
         if client.batch_execute("ROLLBACK").await.is_err() {
             // Not to be handed out again: the pool opens another one.
@@ -111,7 +106,7 @@ async fn transaction<'a>(
     let sql = &shared.sql;
     let began = Instant::now();
     let locks = locks::absent(group::expected_absent(batches));
-    let (tables, ids) = statement::columns(group::touched(batches));
+    let keys = statement::keys(group::touched(batches));
     let lock = client.prepare_cached(&sql.lock).await.map_err(failed)?;
     let versions = client.prepare_cached(&sql.versions).await.map_err(failed)?;
     // Sent in one go; the server does them in order. The rows are read in a statement of their
@@ -123,7 +118,7 @@ async fn transaction<'a>(
         let parameters: [&(dyn ToSql + Sync); 1] = [&locks];
         client.execute(&lock, &parameters).await.map(|_| ())
     };
-    let parameters: [&(dyn ToSql + Sync); 2] = [&tables, &ids];
+    let parameters: [&(dyn ToSql + Sync); 2] = [&keys.tables, &keys.ids];
     let (begun, locked, rows) = futures::join!(
         client.batch_execute("BEGIN"),
         locking,
