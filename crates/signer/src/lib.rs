@@ -16,6 +16,7 @@ mod seal;
 mod signer;
 mod socket;
 mod vault;
+mod work;
 
 pub use clock::{Clock, SystemClock};
 pub use error::SignerError;

@@ -25,6 +25,7 @@ for_both! {
     steps_out_of_order_are_refused,
     runs_are_limited_and_forgotten,
     key_share_ids_are_used_once,
+    finished_runs_do_not_count,
 }
 
 type Packages = BTreeMap<OperatorIndex, Vec<Round1Package>>;
@@ -298,5 +299,12 @@ async fn key_share_ids_are_used_once(mode: Mode) {
         } else {
             assert!(dkg_text(made).contains("exists already"));
         }
+    }
+}
+
+async fn finished_runs_do_not_count(mode: Mode) {
+    let network = Network::start(mode).await;
+    for _ in 0..10 {
+        network.keyshares(1).await;
     }
 }

@@ -13,11 +13,11 @@ use tinderbox_frost::dkg::{self, GeneratedKey, Round1Package, Round1Secret, Roun
 use tinderbox_frost::{OperatorIndex, SecretScalar};
 use zeroize::Zeroizing;
 
-use super::{Core, work};
-use crate::SignerError;
+use super::Core;
 use crate::seal::{Secret, seal_share};
 use crate::signer::NewKeyshare;
 use crate::vault::{Kind, Ticket};
+use crate::{SignerError, work};
 
 /// Shares that go to or come from the other operators: for each, one per key.
 type Dealt = BTreeMap<OperatorIndex, Vec<Secret>>;
@@ -54,6 +54,12 @@ enum Step {
     Busy,
     /// It was aborted.
     Failed(String),
+}
+
+impl Run {
+    fn is_over(&self) -> bool {
+        matches!(self.step, Step::Done { .. } | Step::Failed(_))
+    }
 }
 
 impl Runs {
@@ -98,6 +104,18 @@ fn forget_old(runs: &mut HashMap<[u8; 16], Run>, now: u64, seconds: u64) {
     runs.retain(|_, run| run.created.saturating_add(seconds) > now);
 }
 
+/// Of runs that are over, only the last few are remembered, for who asks again.
+fn forget_one_over(runs: &mut HashMap<[u8; 16], Run>, most: usize) {
+    let over = || runs.iter().filter(|(_, run)| run.is_over());
+    if over().count() < most.max(1) {
+        return;
+    }
+    let oldest = over().min_by_key(|(_, run)| run.created).map(|(id, _)| *id);
+    if let Some(oldest) = oldest {
+        runs.remove(&oldest);
+    }
+}
+
 impl Core {
     /// First round.
     pub(super) fn dkg_round1(
@@ -124,12 +142,13 @@ impl Core {
                 Some((_, Step::Failed(why))) => return Err(SignerError::Dkg(why.clone())),
                 Some(_) => return Err(failed("this run was begun before; start a new one")),
             }
-            if runs.len() >= self.config.dkg_runs {
+            let under_way = runs.values().filter(|run| !run.is_over()).count();
+            if under_way >= self.config.dkg_runs {
                 return Err(failed(&format!(
-                    "{} runs are under way; try again when they are done",
-                    runs.len()
+                    "{under_way} runs are under way; try again when they are done"
                 )));
             }
+            forget_one_over(&mut runs, self.config.dkg_runs);
             let run = Run {
                 created: now,
                 count: size,

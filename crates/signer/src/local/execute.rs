@@ -3,12 +3,12 @@
 use tinderbox_flows::job::{KeyJob, KeyOutput};
 use tinderbox_frost::SignatureShare;
 
+use super::Core;
 use super::claim::{Claimed, Sign};
 use super::nonces::nonces;
-use super::{Core, work};
-use crate::SignerError;
 use crate::seal::seal_share;
 use crate::vault::Ticket;
+use crate::{SignerError, work};
 
 impl Core {
     /// Computes what `jobs` ask for. Nothing of it may leave before the ticket is durable.

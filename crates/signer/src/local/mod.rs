@@ -21,7 +21,6 @@ mod nonces;
 mod open;
 mod packages;
 mod settle;
-mod work;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,11 +35,11 @@ use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::SignerError;
 use crate::clock::{Clock, SystemClock};
 use crate::identity::Identity;
 use crate::signer::{NewKeyshare, PackageKind, PlainTweak, Signer};
 use crate::vault::{Vault, VaultCounts};
+use crate::{SignerError, work};
 
 pub use config::LocalConfig;
 

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use tinderbox_frost::{NonceCommitment, Nonces};
 use zeroize::Zeroizing;
 
-use super::{Core, work};
-use crate::SignerError;
+use super::Core;
 use crate::seal::Secret;
 use crate::vault::Kind;
+use crate::{SignerError, work};
 
 /// More in one call are refused.
 const MOST: u32 = 65_536;

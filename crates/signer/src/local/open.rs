@@ -11,10 +11,10 @@ use tinderbox_protocol::package::{ClaimLeafKeyTweaks, SecretShare, SendLeafKeyTw
 use tinderbox_protocol::{LeafId, ecies};
 use zeroize::Zeroizing;
 
-use super::{Core, work};
-use crate::SignerError;
+use super::Core;
 use crate::seal::seal_tweak;
 use crate::signer::{PackageKind, PlainTweak};
+use crate::{SignerError, work};
 
 /// One leaf's tweak, not yet checked.
 pub(super) struct Tweak {

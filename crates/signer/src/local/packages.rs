@@ -3,11 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use tinderbox_flows::job::{KeyJob, SignJob};
-use tinderbox_frost::{Prepared, SigningPackage};
+use tinderbox_flows::job::KeyJob;
+use tinderbox_frost::{Prepared, SigningPackage, TaprootKey};
 
-use super::{Core, work};
-use crate::SignerError;
+use super::Core;
+use crate::{SignerError, work};
 
 /// Prepared packages that are kept. They hold nothing secret.
 const KEPT: usize = 4096;
@@ -55,25 +55,59 @@ impl Packages {
 impl Core {
     /// Checks and prepares the packages of all jobs; for each key job, in order.
     pub(super) fn ready(&self, jobs: &[KeyJob]) -> Result<Vec<Vec<Arc<Ready>>>, SignerError> {
-        let all: Vec<(&KeyJob, &SignJob)> = jobs
+        work::map(
+            jobs.iter().collect(),
+            self.config.threads,
+            |key: &KeyJob| {
+                self.ready_key(key).map_err(|error| match error {
+                    SignerError::BadJob(text) => SignerError::BadJob(format!(
+                        "key share {}: {text}",
+                        hex::encode(key.keyshare)
+                    )),
+                    other => other,
+                })
+            },
+        )
+        .into_iter()
+        .collect()
+    }
+
+    fn ready_key(&self, key: &KeyJob) -> Result<Vec<Arc<Ready>>, SignerError> {
+        // A leaf's transactions are nearly always signed under one key, which is tweaked once.
+        let mut last: Option<TaprootKey> = None;
+        key.jobs
             .iter()
-            .flat_map(|key| key.jobs.iter().map(move |job| (key, job)))
-            .collect();
-        let mut ready = work::map(all, self.config.threads, |(key, job)| {
-            self.ready_one(&job.package).map_err(|error| match error {
-                SignerError::BadJob(text) => {
-                    SignerError::BadJob(format!("key share {}: {text}", hex::encode(key.keyshare)))
-                }
-                other => other,
-            })
-        })
-        .into_iter();
-        jobs.iter()
-            .map(|key| ready.by_ref().take(key.jobs.len()).collect())
+            .map(|job| self.ready_one(&job.package, &mut last))
             .collect()
     }
 
-    fn ready_one(&self, package: &SigningPackage) -> Result<Arc<Ready>, SignerError> {
+    fn ready_one(
+        &self,
+        package: &SigningPackage,
+        last: &mut Option<TaprootKey>,
+    ) -> Result<Arc<Ready>, SignerError> {
+        self.check_package(package)?;
+        // The fingerprint says nothing about the threshold, so that was checked before.
+        let fingerprint = package.fingerprint();
+        if let Some(ready) = self.packages.get(&fingerprint)? {
+            return Ok(ready);
+        }
+        let bad = |error: tinderbox_frost::Error| SignerError::BadJob(error.to_string());
+        let key = match last.take() {
+            Some(key) if *key.verifying_key() == package.verifying_key => key,
+            _ => TaprootKey::new(&package.verifying_key).map_err(bad)?,
+        };
+        let prepared = package.prepare_with(&key).map_err(bad)?;
+        *last = Some(key);
+        let ready = Arc::new(Ready {
+            fingerprint,
+            prepared,
+        });
+        self.packages.put(&ready)?;
+        Ok(ready)
+    }
+
+    fn check_package(&self, package: &SigningPackage) -> Result<(), SignerError> {
         if package.threshold != self.config.threshold {
             return Err(SignerError::BadJob(format!(
                 "its threshold is {} and the operators' is {}",
@@ -96,19 +130,6 @@ impl Core {
                 self.config.operator
             )));
         }
-        // The fingerprint says nothing about the threshold, so that was checked before.
-        let fingerprint = package.fingerprint();
-        if let Some(ready) = self.packages.get(&fingerprint)? {
-            return Ok(ready);
-        }
-        let prepared = package
-            .prepare()
-            .map_err(|error| SignerError::BadJob(error.to_string()))?;
-        let ready = Arc::new(Ready {
-            fingerprint,
-            prepared,
-        });
-        self.packages.put(&ready)?;
-        Ok(ready)
+        Ok(())
     }
 }

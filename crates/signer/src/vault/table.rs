@@ -12,7 +12,7 @@ use super::flush::Flusher;
 use super::hash::RandomKeyMap;
 use super::header::HEADER_BYTES;
 use super::slot::{Kind, SLOT_BYTES, Slot};
-use crate::SignerError;
+use crate::{SignerError, work};
 
 /// The file grows by this many slots (one mebibyte) of zeros, so that the sync after a write has
 /// no file size to record.
@@ -90,6 +90,7 @@ impl Table {
         table.metas.reserve(slots as usize);
         table.nonces.reserve(slots as usize / 2);
         let mut buffer = Zeroizing::new(vec![0; GROWTH as usize * SLOT_BYTES]);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut at = 0;
         while at < slots {
             let count = GROWTH.min(slots - at);
@@ -100,10 +101,14 @@ impl Table {
                 .file
                 .read_exact_at(bytes, offset(at))
                 .map_err(|error| failed("read", &error))?;
-            for bytes in bytes.as_chunks::<SLOT_BYTES>().0 {
-                table.index(at, Slot::decode(&table.id, at, bytes));
-                at += 1;
+            let places: Vec<_> = (at..).zip(bytes.as_chunks::<SLOT_BYTES>().0).collect();
+            let slots = work::map(places, threads, |(at, bytes)| {
+                (at, Slot::decode(&table.id, at, bytes))
+            });
+            for (at, slot) in slots {
+                table.index(at, slot);
             }
+            at += count;
         }
         // Low places first, so that the used part of the file stays together.
         table.free.reverse();

@@ -8,7 +8,7 @@ use crate::SignerError;
 const WORTH: usize = 8;
 
 /// Runs `work` on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SignerError> + Send + 'static,
 ) -> Result<T, SignerError> {
     tokio::task::spawn_blocking(work)
@@ -17,7 +17,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Applies `work` to every item, in order, on up to `width` threads.
-pub(super) fn map<T: Send, R: Send>(
+pub(crate) fn map<T: Send, R: Send>(
     items: Vec<T>,
     width: usize,
     work: impl Fn(T) -> R + Sync,
