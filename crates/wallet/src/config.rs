@@ -45,6 +45,29 @@ pub enum TlsTrust {
     Localhost,
     /// Certificates that lead to one in this PEM file.
     Ca(PathBuf),
+    /// Certificates that the public certificate authorities vouch for.
+    Public,
+}
+
+impl TlsTrust {
+    /// As connections take it.
+    pub(crate) fn for_connections(&self) -> Result<tinderbox_rpc::client::TlsTrust> {
+        use tinderbox_rpc::client::TlsTrust as Connections;
+        Ok(match self {
+            Self::Localhost => Connections::LocalInsecure,
+            Self::Public => Connections::Roots,
+            Self::Ca(path) => {
+                Connections::Pem(std::fs::read_to_string(path).map_err(|e| Error::Config {
+                    what: format!("the CA file {} cannot be read: {e}", path.display()),
+                })?)
+            }
+        })
+    }
+}
+
+/// Hosts that are this machine.
+fn is_local(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
 }
 
 /// Where Bitcoin Core is.
@@ -193,6 +216,12 @@ impl Config {
                     operator.url
                 ));
             }
+            let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+            if self.tls == TlsTrust::Localhost && !is_local(host) {
+                return wrong(format!(
+                    "the certificate of {host} would not be verified, which is allowed for localhost only: set tls to \"public\" or to a CA file"
+                ));
+            }
         }
         let count = self.count();
         if self.threshold < 2 || self.threshold > count {
@@ -218,7 +247,10 @@ impl Config {
             return wrong("two operators have the same identity key; each needs its own".into());
         }
         if self.network == Network::Mainnet && self.tls == TlsTrust::Localhost {
-            return wrong("on mainnet certificates must be verified: set tls to a CA file".into());
+            return wrong(
+                "on mainnet certificates must be verified: set tls to \"public\" or to a CA file"
+                    .into(),
+            );
         }
         self.bitcoind.rpc().map(|_| ())
     }
@@ -295,6 +327,22 @@ mod tests {
     #[test]
     fn unverified_certificates_are_refused_on_mainnet() {
         assert!(refused(|c| c.network = Network::Mainnet).contains("certificates"));
+    }
+
+    #[test]
+    fn unverified_certificates_are_for_this_machine_only() {
+        assert!(
+            refused(|c| c.operators[2].url = "https://example.com".into())
+                .contains("localhost only")
+        );
+    }
+
+    #[test]
+    fn a_missing_ca_file_is_a_clear_error() {
+        let error = TlsTrust::Ca("no/such/ca.pem".into())
+            .for_connections()
+            .unwrap_err();
+        assert!(error.to_string().contains("ca.pem"), "{error}");
     }
 
     #[test]

@@ -264,6 +264,16 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The operators gave the leaves back.
+    #[error(
+        "payment {id} is {status}: nothing was paid, and its leaves are this wallet's again. Pay anew"
+    )]
+    PaymentReturned {
+        /// The payment.
+        id: TransferId,
+        /// Where it stands, in words.
+        status: String,
+    },
     /// There is no such transfer.
     #[error("no transfer {id} of this wallet is known to the operators. Check the id")]
     UnknownTransfer {

@@ -1,7 +1,11 @@
 //! Looking at the deposits under trees, on chain.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use bitcoin::OutPoint;
 use serde::{Deserialize, Serialize};
+use tinderbox_chain::{OutputView, Spend};
 use tinderbox_protocol::BlockHeight;
 
 use crate::error::Result;
@@ -17,66 +21,71 @@ struct Confirmed {
     height: BlockHeight,
 }
 
+/// A root that was looked at this recently is not looked at again: payments arrive in bursts.
+const FRESH: Duration = Duration::from_secs(20);
+
 impl Wallet {
-    /// Checks that a tree's root spends confirmed, unspent deposits of its amount (cases 9 and 13). A root that
-    /// was good once and is deep in the chain is only asked whether it is spent.
+    /// Checks that a tree's root spends confirmed, unspent deposits of its amount (cases 9 and 13). Of a root that
+    /// was proven once, later looks only ask whether it is still confirmed and unspent.
     pub(crate) async fn check_root_on_chain(
         &self,
         root: &Node,
         deposits: &[OutPoint],
     ) -> Result<()> {
         let inner = self.inner();
-        let about = |failure: Failure| failure.about(format!("the tree of leaf {}", root.id));
-        let key = root.node_tx.compute_txid().to_string();
-        let known = inner
-            .records
-            .get::<Confirmed>(Kind::ConfirmedRoot, &key)?
-            .is_some();
-        let mut evidence = Vec::with_capacity(deposits.len());
-        for outpoint in deposits {
-            evidence.push((
-                *outpoint,
-                self.evidence(outpoint, known).await?.map_err(about)?,
-            ));
-        }
-        let network = inner.config.network;
-        let needed = inner.config.confirmations;
-        if known {
-            for (outpoint, found) in &evidence {
-                if found.output.spent != tinderbox_chain::Spend::Unspent {
-                    return Err(about(Failure::RootSpent {
-                        outpoint: *outpoint,
-                    }));
-                }
-                if found.output.confirmations < needed {
-                    return Err(about(Failure::RootUnconfirmed {
-                        outpoint: *outpoint,
-                        found: found.output.confirmations,
-                        needed,
-                    }));
-                }
-            }
+        let txid = root.node_tx.compute_txid();
+        let seen = inner
+            .roots_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&txid)
+            .copied();
+        if seen.is_some_and(|at| at.elapsed() < FRESH) {
             return Ok(());
         }
-        root::check(&root.node_tx, &evidence, needed, network).map_err(about)?;
-        if let Some(block) = evidence.first().and_then(|(_, e)| e.tx.block) {
-            inner.records.put(
-                Kind::ConfirmedRoot,
-                &key,
-                &Confirmed {
-                    height: block.height,
-                },
-            )?;
+        let about = |failure: Failure| failure.about(format!("the tree of leaf {}", root.id));
+        let key = txid.to_string();
+        if inner
+            .records
+            .get::<Confirmed>(Kind::ConfirmedRoot, &key)?
+            .is_some()
+        {
+            for outpoint in deposits {
+                let found = inner.chain.confirmations_of(outpoint).await?;
+                still_good(outpoint, found.as_ref(), inner.config.confirmations).map_err(about)?;
+            }
+        } else {
+            let mut evidence = Vec::with_capacity(deposits.len());
+            for outpoint in deposits {
+                evidence.push((*outpoint, self.evidence(outpoint).await?.map_err(about)?));
+            }
+            root::check(
+                &root.node_tx,
+                &evidence,
+                inner.config.confirmations,
+                inner.config.network,
+            )
+            .map_err(about)?;
+            if let Some(block) = evidence.first().and_then(|(_, e)| e.tx.block) {
+                inner.records.put(
+                    Kind::ConfirmedRoot,
+                    &key,
+                    &Confirmed {
+                        height: block.height,
+                    },
+                )?;
+            }
         }
+        inner
+            .roots_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(txid, Instant::now());
         Ok(())
     }
 
-    /// What the chain source says about a deposit; without proof if none is needed any more.
-    async fn evidence(
-        &self,
-        outpoint: &OutPoint,
-        known: bool,
-    ) -> Result<Result<Evidence, Failure>> {
+    /// Everything that the chain source says about a deposit.
+    async fn evidence(&self, outpoint: &OutPoint) -> Result<Result<Evidence, Failure>> {
         let chain = &self.inner().chain;
         let missing = Failure::RootMissing {
             outpoint: *outpoint,
@@ -88,8 +97,8 @@ impl Wallet {
             return Ok(Err(missing));
         };
         let inclusion = match tx.block {
-            Some(block) if !known => chain.inclusion(&outpoint.txid, &block.hash).await?,
-            _ => None,
+            Some(block) => chain.inclusion(&outpoint.txid, &block.hash).await?,
+            None => None,
         };
         // Asked last, so that a block that arrives meanwhile does not make the depths contradict.
         let tip = chain.tip().await?;
@@ -99,5 +108,22 @@ impl Wallet {
             inclusion,
             tip,
         }))
+    }
+}
+
+fn still_good(outpoint: &OutPoint, found: Option<&OutputView>, needed: u32) -> Result<(), Failure> {
+    let outpoint = *outpoint;
+    let found = found.ok_or(Failure::RootMissing { outpoint })?;
+    if found.confirmations < needed {
+        return Err(Failure::RootUnconfirmed {
+            outpoint,
+            found: found.confirmations,
+            needed,
+        });
+    }
+    if found.spent == Spend::Unspent {
+        Ok(())
+    } else {
+        Err(Failure::RootSpent { outpoint })
     }
 }

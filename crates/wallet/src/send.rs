@@ -313,12 +313,12 @@ fn judge(id: TransferId, transfer: Transfer) -> Outcome {
         TransferStatus::Claimable | TransferStatus::Claiming | TransferStatus::Completed => {
             Outcome::Done
         }
-        TransferStatus::Expired | TransferStatus::Returned => Outcome::Failed(Error::Check {
-            subject: format!("payment {id}"),
-            failure: crate::verify::Failure::Unsupported {
-                kind: format!("{} transfer", transfer.status),
-            },
-        }),
+        TransferStatus::Expired | TransferStatus::Returned => {
+            Outcome::Failed(Error::PaymentReturned {
+                id,
+                status: transfer.status.to_string(),
+            })
+        }
         status => Outcome::Unknown(format!("it is {status}")),
     }
 }

@@ -1,6 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
 use tinderbox_chain::Rpc;
 use tinderbox_protocol::{LeafId, Network, SparkAddress, TransferId};
@@ -37,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) events: broadcast::Sender<WalletEvent>,
     /// Transfers whose claim is under way in this process.
     pub(crate) claiming: Mutex<BTreeSet<TransferId>>,
+    /// When the chain was last asked about a tree's root.
+    pub(crate) roots_seen: Mutex<HashMap<Txid, Instant>>,
     /// One synchronisation at a time; says whether there was one yet.
     pub(crate) synced: tokio::sync::Mutex<bool>,
     pool: Mutex<Pool>,
@@ -132,6 +136,7 @@ impl Wallet {
             chain,
             events: broadcast::channel(EVENTS).0,
             claiming: Mutex::default(),
+            roots_seen: Mutex::default(),
             synced: tokio::sync::Mutex::new(false),
             pool: Mutex::new(pool),
         };

@@ -1,4 +1,5 @@
 use bitcoin::{OutPoint, Transaction, Txid};
+use futures::StreamExt;
 use tinderbox_chain::Spend;
 use tinderbox_protocol::refunds::{self, LeafTxs, RefundPurpose};
 use tinderbox_protocol::tx::{self, TxKind, UnsignedTx, Utxo};
@@ -16,6 +17,9 @@ use crate::wire::{self, Commitments};
 
 /// Below this an output of the refund would not be relayed (P2TR dust).
 const MINIMUM: Sats = Sats(330);
+
+/// How many deposits of one transaction are claimed at the same time.
+const AT_ONCE: usize = 8;
 
 /// A deposit that is to be claimed: all outputs of one address.
 struct Found {
@@ -38,14 +42,15 @@ impl Wallet {
             .tx(&txid)
             .await?
             .ok_or(Error::UnknownTransaction { txid })?;
-        let mut leaves = Vec::new();
-        for found in self.match_outputs(&[view.tx]).await? {
-            leaves.push(self.claim_found(found).await?);
-        }
-        if leaves.is_empty() {
+        let found = self.match_outputs(&[view.tx]).await?;
+        if found.is_empty() {
             return Err(Error::NotOurDeposit { txid });
         }
-        Ok(leaves)
+        // Each is a leaf of its own: one that fails does not undo the others, and can be claimed again.
+        let claims = futures::stream::iter(found)
+            .map(|found| self.claim_found(found))
+            .buffered(AT_ONCE);
+        claims.collect::<Vec<_>>().await.into_iter().collect()
     }
 
     /// Claims several confirmed outputs of one single-use address together, as one leaf.

@@ -2,26 +2,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tinderbox_frost::OperatorIndex;
+use tinderbox_rpc::client::{self, TlsTrust};
 use tinderbox_rpc::proto::spark::spark_service_client::SparkServiceClient;
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tokio::sync::{Mutex, OnceCell};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 
 use super::clock::ServerClock;
 use super::session::{Session, log_in};
-use super::tls;
 use crate::config::{Config, OperatorConfig};
 use crate::error::{Error, Result};
 use crate::signer::WalletSigner;
-
-/// Largest message, either way.
-const MAX_MESSAGE: usize = 20 * 1024 * 1024;
 
 /// How often a call is sent when the operator is not available, and how long to wait before the second time.
 const ATTEMPTS: u32 = 4;
@@ -35,7 +28,8 @@ pub(crate) struct Operator {
     index: OperatorIndex,
     identity: PublicKey,
     url: String,
-    channel: Channel,
+    trust: TlsTrust,
+    channel: OnceCell<Channel>,
     session: Mutex<Option<Session>>,
     clock: ServerClock,
     signer: Arc<dyn WalletSigner>,
@@ -52,7 +46,8 @@ impl Operator {
             index: OperatorIndex(operator.index),
             identity: operator.identity,
             url: operator.url.clone(),
-            channel: channel(operator, config)?,
+            trust: config.tls.for_connections()?,
+            channel: OnceCell::new(),
             session: Mutex::new(None),
             clock: ServerClock::default(),
             signer,
@@ -88,14 +83,18 @@ impl Operator {
         let mut pause = FIRST_PAUSE;
         loop {
             let session = self.session().await?;
-            let error =
-                match method(self.client(), self.authorized(request.clone(), &session)).await {
-                    Ok(reply) => {
-                        self.note_time(&reply);
-                        return Ok(reply.into_inner());
-                    }
-                    Err(status) => status,
-                };
+            let error = match method(
+                self.client().await?,
+                self.authorized(request.clone(), &session),
+            )
+            .await
+            {
+                Ok(reply) => {
+                    self.note_time(&reply);
+                    return Ok(reply.into_inner());
+                }
+                Err(status) => status,
+            };
             let stale = error.message().contains("token has expired")
                 || error.code() == Code::Unauthenticated;
             if stale && !renewed {
@@ -113,11 +112,23 @@ impl Operator {
         }
     }
 
-    /// A client without limits of size or time of its own.
-    pub(super) fn client(&self) -> Client {
-        SparkServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE)
+    /// The connection: made when it is first needed, and again by itself whenever it is lost.
+    pub(super) async fn channel(&self) -> Result<Channel> {
+        let connect = || client::connect(&self.url, &self.trust);
+        self.channel
+            .get_or_try_init(connect)
+            .await
+            .cloned()
+            .map_err(|error| Error::Unreachable {
+                operator: self.index.0,
+                url: self.url.clone(),
+                reason: innermost(&error),
+            })
+    }
+
+    /// A client without time limits of its own.
+    pub(super) async fn client(&self) -> Result<Client> {
+        Ok(client::spark(self.channel().await?))
     }
 
     /// A session that is good for a while yet.
@@ -129,7 +140,7 @@ impl Operator {
         {
             return Ok(session.clone());
         }
-        let session = log_in(self, self.channel.clone(), &*self.signer).await?;
+        let session = log_in(self, self.channel().await?, &*self.signer).await?;
         *slot = Some(session.clone());
         Ok(session)
     }
@@ -213,43 +224,4 @@ fn innermost(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-fn channel(operator: &OperatorConfig, config: &Config) -> Result<Channel> {
-    let wrong = |what: String| Error::Config {
-        what: format!("operator {}: {what}", operator.index),
-    };
-    let uri = operator
-        .url
-        .parse::<http::Uri>()
-        .map_err(|e| wrong(format!("{}: {e}", operator.url)))?;
-    let host = uri
-        .host()
-        .ok_or_else(|| wrong(format!("{} names no host", operator.url)))?
-        .to_owned();
-    let port = uri.port_u16().unwrap_or(443);
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|e| wrong(format!("{host} is no host name: {e}")))?;
-    let connector = TlsConnector::from(tls::client(&config.tls, &host)?);
-    let dial = tower::service_fn(move |_: http::Uri| {
-        let (host, name, connector) = (host.clone(), name.clone(), connector.clone());
-        async move {
-            let socket = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-            socket.set_nodelay(true)?;
-            connector.connect(name, socket).await.map(TokioIo::new)
-        }
-    });
-    // TLS is spoken by the connector above, so the channel itself must not want any.
-    let inner = format!(
-        "http://{}",
-        uri.authority().map(ToString::to_string).unwrap_or_default()
-    );
-    let endpoint = Endpoint::from_shared(inner)
-        .map_err(|e| wrong(e.to_string()))?
-        .origin(uri.clone())
-        .connect_timeout(Duration::from_secs(10))
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true);
-    Ok(endpoint.connect_with_connector_lazy(dial))
 }

@@ -8,7 +8,8 @@ mod clock;
 mod connection;
 mod session;
 mod stream;
-mod tls;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

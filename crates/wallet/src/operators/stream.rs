@@ -48,7 +48,7 @@ impl Events {
                 identity_public_key: identity.clone(),
             });
             authorize(&mut request, &session);
-            match operator.client().subscribe_to_events(request).await {
+            match operator.client().await?.subscribe_to_events(request).await {
                 Ok(reply) => {
                     return Ok(Self {
                         stream: reply.into_inner(),
