@@ -398,3 +398,6 @@ fn transfer_is_sound(transfer: &Transfer, me: &PublicKey) -> Result<(), Failure>
         Err(Failure::Total { claimed, found })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -355,3 +355,6 @@ fn is_stale(error: &Error) -> bool {
     .iter()
     .any(|text| message.contains(text))
 }
+
+#[cfg(test)]
+mod tests;

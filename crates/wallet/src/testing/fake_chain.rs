@@ -509,7 +509,9 @@ impl ChainSource for FakeChain {
     }
 
     async fn fee_rate(&self, _blocks: u16) -> Result<FeeRate> {
-        Ok(FeeRate::from_sat_per_vb_unchecked(self.with(|s| s.rate)))
+        Ok(FeeRate::from_sat_per_vb_u32(
+            self.with(|s| u32::try_from(s.rate).unwrap()),
+        ))
     }
 }
 

@@ -37,6 +37,22 @@ pub(crate) struct Script {
     pub(crate) nodes: BTreeMap<String, spark::TreeNode>,
     /// Transfers that wait.
     pub(crate) pending: Vec<spark::Transfer>,
+    /// The code that claims are refused with.
+    pub(crate) refuse_claim: Option<Code>,
+    /// What a refused payment is found as later, under its own id.
+    pub(crate) adopt: Option<spark::Transfer>,
+    /// Refusals of the next payments.
+    pub(crate) refuse_start: VecDeque<(Code, &'static str)>,
+    /// What `claim_transfer` gives; without it, it is refused.
+    pub(crate) claimed: Option<spark::Transfer>,
+    /// What `start_transfer_v2` and `_v3` give; without it, they are refused.
+    pub(crate) started: Option<spark::Transfer>,
+    /// What `query_all_transfers` gives.
+    pub(crate) history: Vec<spark::Transfer>,
+    /// Claims so far.
+    pub(crate) claims: Vec<spark::ClaimTransferRequest>,
+    /// Payments so far.
+    pub(crate) payments: Vec<spark::StartTransferRequest>,
     /// How far in the past tokens expire, in seconds, to try stale ones.
     pub(crate) lifetime: i64,
 }
@@ -190,6 +206,95 @@ impl SparkService for Handler {
         };
         Ok(Response::new(spark::QueryNodesResponse {
             nodes,
+            offset: -1,
+        }))
+    }
+
+    async fn get_signing_commitments(
+        &self,
+        request: Request<spark::GetSigningCommitmentsRequest>,
+    ) -> Result<Response<spark::GetSigningCommitmentsResponse>, Status> {
+        self.admit(&request)?;
+        let request = request.into_inner();
+        let nodes = request.node_ids.len() as u32 + request.node_id_count;
+        let entry = || {
+            let nonces = (0u16..2).map(|index| {
+                let commitment =
+                    tinderbox_frost::Nonces::generate(&mut rand::rngs::OsRng).commitment();
+                let commitment = tinderbox_rpc::proto::common::SigningCommitment {
+                    hiding: commitment.hiding.serialize().to_vec(),
+                    binding: commitment.binding.serialize().to_vec(),
+                };
+                (
+                    tinderbox_frost::OperatorIndex(index).identifier(),
+                    commitment,
+                )
+            });
+            spark::RequestedSigningCommitments {
+                signing_nonce_commitments: nonces.collect(),
+            }
+        };
+        let signing_commitments = (0..nodes * request.count).map(|_| entry()).collect();
+        Ok(Response::new(spark::GetSigningCommitmentsResponse {
+            signing_commitments,
+        }))
+    }
+
+    async fn claim_transfer(
+        &self,
+        request: Request<spark::ClaimTransferRequest>,
+    ) -> Result<Response<spark::ClaimTransferResponse>, Status> {
+        self.admit(&request)?;
+        let mut script = self.0.lock().unwrap();
+        script.claims.push(request.into_inner());
+        if let Some(code) = script.refuse_claim {
+            return Err(Status::new(code, "refused"));
+        }
+        let transfer = script
+            .claimed
+            .clone()
+            .ok_or_else(|| Status::failed_precondition("not now"))?;
+        Ok(Response::new(spark::ClaimTransferResponse {
+            transfer: Some(transfer),
+        }))
+    }
+
+    async fn start_transfer_v2(
+        &self,
+        request: Request<spark::StartTransferRequest>,
+    ) -> Result<Response<spark::StartTransferResponse>, Status> {
+        self.admit(&request)?;
+        let mut script = self.0.lock().unwrap();
+        let request = request.into_inner();
+        let id = request.transfer_id.clone();
+        script.payments.push(request);
+        if let Some((code, text)) = script.refuse_start.pop_front() {
+            if let Some(found) = script.adopt.clone() {
+                script.history = vec![spark::Transfer { id, ..found }];
+            }
+            return Err(Status::new(code, text));
+        }
+        let transfer = script
+            .started
+            .clone()
+            .ok_or_else(|| Status::failed_precondition("not now"))?;
+        let transfer = Some(spark::Transfer { id, ..transfer });
+        Ok(Response::new(spark::StartTransferResponse {
+            transfer,
+            signing_results: Vec::new(),
+        }))
+    }
+
+    async fn query_all_transfers(
+        &self,
+        request: Request<spark::TransferFilter>,
+    ) -> Result<Response<spark::QueryTransfersResponse>, Status> {
+        self.admit(&request)?;
+        let ids = request.into_inner().transfer_ids;
+        let mut transfers = self.0.lock().unwrap().history.clone();
+        transfers.retain(|transfer| ids.is_empty() || ids.contains(&transfer.id));
+        Ok(Response::new(spark::QueryTransfersResponse {
+            transfers,
             offset: -1,
         }))
     }

@@ -10,11 +10,10 @@ use bitcoin::{
 };
 use tinderbox_chain::{BlockRef, OutputView, Spend, TxView};
 use tinderbox_protocol::hash::leaf_signature_digest;
-use tinderbox_protocol::refunds::{self, LeafTxs, RefundPurpose, RefundSet};
+use tinderbox_protocol::refunds::{self, RefundPurpose, RefundSet};
 use tinderbox_protocol::tx::{self, UnsignedTx, Utxo};
 use tinderbox_protocol::{
-    BlockHeight, LeafId, LeafSequence, Network, Sats, Timelock, TransferId, TreeId, WalletKeys,
-    deposit,
+    BlockHeight, LeafId, LeafSequence, Network, Sats, TransferId, TreeId, WalletKeys, deposit,
 };
 
 use super::root::Evidence;
@@ -206,25 +205,26 @@ impl Scene {
         (root, self.with_refunds(leaf, &purpose))
     }
 
-    fn payment_refunds(&self) -> RefundSet {
+    fn payment_refunds(&self, leaf: &Node) -> RefundSet {
         let purpose = RefundPurpose::Send {
-            current: LeafSequence::INITIAL,
+            current: leaf.refund_sequence().unwrap(),
             receiver: self.receiver_key(),
         };
-        let txs = LeafTxs {
-            node_tx: self.leaf().node_tx,
-            direct_tx: None,
-        };
-        refunds::expected(&txs, &purpose).unwrap()
+        refunds::expected(&leaf.txs(), &purpose).unwrap()
     }
 
     /// The refund of Alice's payment to Bob, not signed.
     pub(crate) fn payment_refund(&self) -> Transaction {
-        self.payment_refunds().cpfp.tx
+        self.payment_refunds(&self.leaf()).cpfp.tx
     }
 
     /// Alice's payment as Bob sees it, after the operators have applied her tweak.
     pub(crate) fn transfer_leaf(&self) -> TransferLeaf {
+        self.transfer_leaf_of(self.leaf())
+    }
+
+    /// The same of a leaf that was renewed before.
+    pub(crate) fn transfer_leaf_of(&self, mut node: Node) -> TransferLeaf {
         let hand_over = self
             .alice
             .hand_over(&self.leaf_id(), &self.receiver_key(), 2, 3)
@@ -234,12 +234,10 @@ impl Scene {
             &self.transfer_id(),
             &hand_over.secret_cipher,
         );
-        let mut node = self.leaf();
         node.status = LeafStatus::TransferLocked;
         node.keyshare = deposit::verifying_key(&node.keyshare, &hand_over.tweak.proofs[0]).unwrap();
-        let refunds = self.payment_refunds();
+        let refunds = self.payment_refunds(&node);
         TransferLeaf {
-            node,
             secret_cipher: hand_over.secret_cipher,
             signature: self
                 .alice
@@ -247,9 +245,25 @@ impl Scene {
                 .serialize_compact()
                 .to_vec(),
             refund: self.finish(&refunds.cpfp),
-            direct_refund: None,
+            direct_refund: refunds.direct.as_ref().map(|tx| self.finish(tx)),
             direct_from_cpfp_refund: Some(self.finish(&refunds.direct_from_cpfp)),
+            node,
         }
+    }
+
+    /// The leaf as honest operators give it to Bob when he has claimed.
+    pub(crate) fn claimed(&self, payment: &TransferLeaf) -> Node {
+        let bob = self.bob.leaf_key(&self.leaf_id()).unwrap();
+        let mut node = payment.node.clone();
+        node.keyshare = deposit::operators_key(&node.verifying_key, &bob).unwrap();
+        node.owner = self.bob.identity();
+        node.status = LeafStatus::Available;
+        let sequence = refunds::sequence_of(&payment.refund, tx::TxKind::CpfpRefund).unwrap();
+        let purpose = RefundPurpose::Claim {
+            basis: refunds::ClaimBasis::Intermediate(sequence),
+            owner_signing_key: bob,
+        };
+        self.with_refunds(node, &purpose)
     }
 
     /// What an honest chain source says about the deposit.
@@ -279,11 +293,6 @@ impl Scene {
             tip,
         }
     }
-}
-
-/// A timelock in blocks.
-pub(crate) fn blocks(count: u16) -> LeafSequence {
-    LeafSequence::new(Timelock(count))
 }
 
 /// A block with work of regtest's difficulty.
