@@ -77,7 +77,8 @@ pub trait Signer: Send + Sync + 'static {
     /// Checks that `jobs` could be executed now: shares are current, nonces are known and not
     /// bound to anything else; binds them. Survives a crash of the process. Idempotent.
     ///
-    /// All or nothing: when one of the jobs is refused, no nonce of the others is bound.
+    /// All or nothing: when one of the jobs is refused, no nonce of the others is bound. A power
+    /// cut may undo the last second's bindings; that is safe, since nothing was signed yet.
     async fn reserve(&self, jobs: Vec<KeyJob>) -> Result<(), SignerError>;
 
     /// Signs and tweaks. Bindings and new sealing keys are on disk before this returns; old
@@ -93,7 +94,8 @@ pub trait Signer: Send + Sync + 'static {
         nonces: Vec<NonceCommitment>,
     ) -> Result<(), SignerError>;
 
-    /// Destroys the sealing keys of every epoch below `epoch`. The current epoch is kept.
+    /// Destroys the sealing keys of every epoch below `epoch`. The current epoch is kept, and one
+    /// that ended a moment ago, whose tweaks may still be on their way to the database.
     async fn retire(&self, epoch: u64) -> Result<(), SignerError>;
 
     /// The epoch under which tweaks are staged now.

@@ -41,7 +41,10 @@ async fn refused(signer: &dyn Signer, leaf: SendLeafKeyTweak) -> String {
     }
 }
 
-async fn refuses(mode: Mode, cases: Vec<(fn(&mut SendLeafKeyTweak, &Dealt), &'static str)>) {
+/// A change to a good package, and what the refusal says.
+type Case = (fn(&mut SendLeafKeyTweak, &Dealt), &'static str);
+
+async fn refuses(mode: Mode, cases: Vec<Case>) {
     let network = Network::start(mode).await;
     let signer = network.operators[0].signer();
     for (change, expected) in cases {

@@ -227,7 +227,8 @@ async fn case_16_a_job_without_the_own_commitment_or_of_another_operator_set_is_
     let leaf = network.leaf().await;
     let job = network.job(&leaf, &[0, 1]).await;
     let good = network.key_job(&leaf, 0, None, vec![job.sign_job(false)]);
-    let changes: Vec<(fn(&mut SigningPackage), &str)> = vec![
+    type Case = (fn(&mut SigningPackage), &'static str);
+    let changes: Vec<Case> = vec![
         (
             |package| {
                 package.operators.remove(&OperatorIndex(0));

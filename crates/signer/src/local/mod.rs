@@ -6,7 +6,7 @@
 //!  reserve          bound, at the vote                      claim.rs
 //!  execute          signed and tweaked, at the commit       execute.rs, claim.rs
 //!  settle, collect  what is obsolete is destroyed           settle.rs
-//!  dkg              new key shares                          dkg.rs
+//!  dkg              new key shares                          dkg.rs, runs.rs
 //! ```
 //!
 //! Curve work runs on blocking threads, at most one request per core at a time; changes of the
@@ -20,6 +20,7 @@ mod execute;
 mod nonces;
 mod open;
 mod packages;
+mod runs;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ struct Core {
     vault: Vault,
     packages: packages::Packages,
     epochs: epoch::Epochs,
-    runs: dkg::Runs,
+    runs: runs::Runs,
     /// One permit per core: more requests than that at a time only get in each other's way.
     cores: Semaphore,
 }
@@ -97,7 +98,7 @@ impl Local {
                 clock,
                 packages: packages::Packages::default(),
                 epochs: epoch::Epochs::default(),
-                runs: dkg::Runs::default(),
+                runs: runs::Runs::default(),
                 cores: Semaphore::new(config.threads.max(1)),
                 config,
             }),

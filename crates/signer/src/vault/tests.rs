@@ -213,11 +213,14 @@ async fn what_nobody_waits_for_is_synced_all_the_same() {
         .unwrap();
 }
 
+type Secret = [u8; 32];
+type Bound = Option<[u8; 32]>;
+
 /// What a vault should hold.
 #[derive(Default)]
 struct Model {
     seals: HashMap<(u32, u64), ([u8; 16], [u8; 32])>,
-    nonces: BTreeMap<[u8; 16], ([u8; 32], Option<[u8; 32]>)>,
+    nonces: BTreeMap<[u8; 16], (Secret, Bound)>,
     destroyed: Vec<[u8; 32]>,
     dead: Vec<SlotRef>,
 }

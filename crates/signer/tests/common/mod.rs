@@ -267,14 +267,16 @@ impl Dealt {
 }
 
 pub fn send_package(to: &dyn Signer, leaves: Vec<SendLeafKeyTweak>) -> Vec<u8> {
-    let mut package = SendLeafKeyTweaks::default();
-    package.leaves_to_send = leaves;
+    let package = SendLeafKeyTweaks {
+        leaves_to_send: leaves,
+    };
     ecies::encrypt(&to.identity(), &package.to_bytes(), &mut OsRng).unwrap()
 }
 
 pub fn claim_package(to: &dyn Signer, leaves: Vec<ClaimLeafKeyTweak>) -> Vec<u8> {
-    let mut package = ClaimLeafKeyTweaks::default();
-    package.leaves_to_receive = leaves;
+    let package = ClaimLeafKeyTweaks {
+        leaves_to_receive: leaves,
+    };
     ecies::encrypt(&to.identity(), &package.to_bytes(), &mut OsRng).unwrap()
 }
 
