@@ -82,7 +82,7 @@ impl Owner {
         };
         let share = package
             .prepare()
-            .and_then(|prepared| prepared.sign_user(&scalar(key), &nonces))
+            .and_then(|prepared| prepared.sign_user(&scalar(key), nonces))
             .expect("a well-formed package is signed");
         UserJob {
             leaf: Some(node.id),

@@ -153,7 +153,7 @@ impl MemorySigner {
         let nonces = Nonces::from_bytes(&nonce.bytes).map_err(bad)?;
         let prepared = job.package.prepare().map_err(bad)?;
         let made = prepared
-            .sign_operator(&self.me, share, &nonces)
+            .sign_operator(&self.me, share, nonces)
             .map_err(bad)?;
         state
             .signed

@@ -84,10 +84,16 @@ pub struct FlowRow {
 }
 
 impl FlowRow {
-    /// True while something is left to do.
+    /// True while something is left to do. A flow that was rolled back after this operator's own
+    /// yes stays open, with its request, until all others have confirmed that they hold a no too:
+    /// if one of them holds the certificate instead, whoever said no had said yes before.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        matches!(self.state, FlowState::Prepared | FlowState::Committed)
+        match self.state {
+            FlowState::Prepared | FlowState::Committed => true,
+            FlowState::Refused => !self.request.is_empty(),
+            FlowState::Done => false,
+        }
     }
 }
 

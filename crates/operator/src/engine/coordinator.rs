@@ -151,7 +151,7 @@ impl Engine {
         Ok(votes)
     }
 
-    fn is_genuine(&self, vote: &SignedVote) -> bool {
+    pub(super) fn is_genuine(&self, vote: &SignedVote) -> bool {
         self.core
             .site
             .operators
@@ -318,16 +318,17 @@ impl Engine {
         let (own, peers) = tokio::join!(self.handle(me, commit.clone()), peers);
         let mut outputs: BTreeMap<OperatorIndex, Output> = BTreeMap::new();
         let mut known = None;
-        let answers = std::iter::once((me, own)).chain(peers.into_iter().filter_map(
-            |(peer, answer)| match answer {
-                Ok(Ok(reply)) => Some((peer, reply)),
-                Ok(Err(error)) => {
-                    tracing::warn!(%flow, %error, "commit");
-                    None
+        let answers =
+            std::iter::once((me, own)).chain(peers.into_iter().filter_map(|(peer, answer)| {
+                match answer {
+                    Ok(Ok(reply)) => Some((peer, reply)),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%flow, %error, "commit");
+                        None
+                    }
+                    Err(_) => None,
                 }
-                Err(_) => None,
-            },
-        ));
+            }));
         for (operator, reply) in answers {
             match reply {
                 Reply::Committed {

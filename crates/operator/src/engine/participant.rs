@@ -56,20 +56,12 @@ impl Engine {
                 self.vote(snapshot, flow, from, request).await
             }
             (Step::VoteNo, None, _) => self.vote_no(snapshot, flow, from, given_up()).await,
-            (
-                Step::Burn,
-                None,
-                Message::Refuse {
-                    vote, refusal, ..
-                },
-            ) => self.burn(snapshot, flow, from, vote, refusal).await,
-            (
-                Step::Rollback,
-                Some(row),
-                Message::Refuse {
-                    vote, refusal, ..
-                },
-            ) => self.rollback(snapshot, row, vote, refusal).await,
+            (Step::Burn, None, Message::Refuse { vote, refusal, .. }) => {
+                self.burn(snapshot, flow, from, vote, refusal).await
+            }
+            (Step::Rollback, Some(row), Message::Refuse { vote, refusal, .. }) => {
+                self.rollback(snapshot, row, vote, refusal).await
+            }
             (Step::Commit, Some(row), Message::Commit { certificate, .. }) => {
                 self.commit(snapshot, row, certificate).await
             }
@@ -331,10 +323,7 @@ impl Engine {
     ) -> Result<(), Stop> {
         compute(|| certificate.check(&self.core.site, row.id, &row.digest))
             .map_err(|error| Stop::Refuse(Refusal::new(Reason::BadSignature, error.to_string())))?;
-        self.name_culprits(
-            row.id,
-            decode_votes(&row.votes)?.into_keys(),
-        );
+        self.name_culprits(row.id, decode_votes(&row.votes)?.into_keys());
         let request = Request::decode(&row.request)?;
         let prepared = self
             .check(&mut snapshot, row.id, row.coordinator, &request)
@@ -385,9 +374,7 @@ impl Engine {
         let mut output = Output::default();
         let mut sealed = Vec::new();
         for (places, key) in plan.places.iter().zip(outputs) {
-            output
-                .shares
-                .extend(places.iter().copied().zip(key.shares));
+            output.shares.extend(places.iter().copied().zip(key.shares));
             sealed.push(key.sealed);
         }
         if !plan.identity.is_empty() {
@@ -448,11 +435,14 @@ impl Engine {
                 vec![vote.operator]
             }
             Message::Commit { certificate, .. } | Message::Finish { certificate, .. } => {
-                // The operator whose no is on record has a valid yes in the certificate.
+                // An operator whose no is on record and whose yes is genuine. Anybody can make up
+                // the votes of a certificate: nobody is accused by a forged one.
                 certificate
                     .votes
                     .iter()
                     .filter(|vote| row.votes.contains_key(&vote.operator))
+                    .filter(|vote| vote.vote.yes && vote.vote.flow == row.id)
+                    .filter(|vote| self.is_genuine(vote))
                     .map(|vote| vote.operator)
                     .collect()
             }
@@ -561,7 +551,7 @@ fn frame<'a>(
     }
 }
 
-fn put(changes: &mut Changes, snapshot: &Snapshot, row: &FlowRow) -> Result<(), Stop> {
+pub(super) fn put(changes: &mut Changes, snapshot: &Snapshot, row: &FlowRow) -> Result<(), Stop> {
     changes.put(snapshot, row).map_err(|error| {
         tracing::error!(?error, flow = %row.id, "flow row");
         damaged()

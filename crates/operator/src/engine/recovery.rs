@@ -8,12 +8,12 @@ use tinderbox_flows::flow::{Flow, Frame};
 use tinderbox_flows::record::{Index, Row};
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
-use tinderbox_flows::snapshot::Snapshot;
+use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_store::Scan;
 
 use super::Engine;
-use super::participant::decode_votes;
-use super::rows::{Stop, decide, read};
+use super::participant::{decode_votes, put};
+use super::rows::{Stop, decide, read, write};
 
 /// How often the list of open flows is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -108,6 +108,26 @@ impl Engine {
         left
     }
 
+    /// Everybody holds a no: the request of a flow that was rolled back is not needed any more.
+    async fn close_refused(&self, row: FlowRow) -> bool {
+        let mut snapshot = Snapshot::new();
+        let closed = async {
+            let id = row.id;
+            let Some(mut row) = read::<FlowRow>(&*self.core.store, &mut snapshot, &id.0).await?
+            else {
+                return Ok(());
+            };
+            if row.state != FlowState::Refused {
+                return Ok(());
+            }
+            row.request.clear();
+            let mut changes = Changes::new();
+            put(&mut changes, &snapshot, &row)?;
+            write(&*self.core.store, &snapshot, changes).await
+        };
+        closed.await.is_ok()
+    }
+
     /// Brings a flow to its end if that is possible now: the certificate and every share if there
     /// is one, the refusal if there is one. With `decide`, operators that have not voted are made to
     /// vote no. Returns true if the flow is not open any more.
@@ -122,7 +142,8 @@ impl Engine {
             return false;
         };
         let mut votes = own;
-        if row.state == FlowState::Prepared {
+        let mut nos = 0;
+        if row.state != FlowState::Committed {
             let asked = futures::future::join_all(self.others().map(|peer| {
                 let message = Message::Inquire { flow, decide };
                 async move { self.core.peers.agree(peer, message).await }
@@ -143,6 +164,12 @@ impl Engine {
                             None => self.complete(flow, certificate).await.is_ok(),
                         };
                     }
+                    Reply::No { vote, .. }
+                        if row.state == FlowState::Refused
+                            && is_refusal(&self.core.site, flow, &vote) =>
+                    {
+                        nos += 1;
+                    }
                     Reply::No { vote, refusal } if is_refusal(&self.core.site, flow, &vote) => {
                         let message = Message::Refuse {
                             flow,
@@ -160,6 +187,9 @@ impl Engine {
                     Reply::No { .. } | Reply::Unknown | Reply::Later(_) => {}
                 }
             }
+        }
+        if row.state == FlowState::Refused {
+            return nos == self.others().count() && self.close_refused(row).await;
         }
         // Everybody's yes is the certificate, whoever gathered it.
         let certificate = Certificate {

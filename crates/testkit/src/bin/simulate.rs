@@ -15,11 +15,7 @@ fn main() -> ExitCode {
     for seed in from..from.saturating_add(count) {
         match run(seed, Plan::of(seed)) {
             Ok(report) => {
-                total.sent += report.sent;
-                total.claimed += report.claimed;
-                total.refused += report.refused;
-                total.crashes += report.crashes;
-                total.lies += report.lies;
+                total.add(&report);
             }
             Err(broken) => {
                 eprintln!("{broken}\n\nplay it again: simulate {seed} 1");

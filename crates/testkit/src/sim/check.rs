@@ -294,7 +294,7 @@ fn public(rows: &BTreeMap<Vec<u8>, TransferRow>) -> BTreeMap<Vec<u8>, TransferRo
 /// Σ λᵢ·Sᵢ over the first `threshold` operators.
 fn interpolate(keyshare: &KeyshareRow, threshold: u16) -> Option<PublicKey> {
     use tinderbox_frost::{OperatorIndex, feldman};
-    let points: Vec<(OperatorIndex, PublicKey)> = (0..threshold)
+    let points: BTreeMap<OperatorIndex, PublicKey> = (0..threshold)
         .map(OperatorIndex)
         .zip(keyshare.public_shares.iter().copied())
         .collect();

@@ -81,6 +81,17 @@ pub struct Report {
     pub lies: usize,
 }
 
+impl Report {
+    /// Adds another run's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.claimed += other.claimed;
+        self.refused += other.refused;
+        self.crashes += other.crashes;
+        self.lies += other.lies;
+    }
+}
+
 /// Plays `seed` by `plan`.
 ///
 /// # Errors
