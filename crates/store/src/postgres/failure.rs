@@ -9,8 +9,7 @@ use tokio_postgres::error::{Severity, SqlState};
 
 use crate::StoreError;
 
-/// How often something that certainly did not happen is tried, and for how long at most.
-const ATTEMPTS: u32 = 7;
+/// For how long something that certainly did not happen is tried: a restart of the server fits in.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why an attempt did not succeed.
@@ -84,11 +83,11 @@ impl Attempts {
     pub(super) async fn next(&mut self, failure: Failure) -> Result<(), StoreError> {
         self.made += 1;
         match failure {
-            Failure::Passing(error) if self.made < ATTEMPTS && self.began.elapsed() < PATIENCE => {
+            Failure::Passing(error) if self.began.elapsed() < PATIENCE => {
                 tracing::debug!(%error, attempt = self.made, "tried again");
-                // 0, 40, 80 … ms: two seconds in all, in which a restarted server is back.
+                // At once, then after 40, 80 … 640 ms.
                 if self.made > 1 {
-                    tokio::time::sleep(Duration::from_millis(10 << self.made.min(7))).await;
+                    tokio::time::sleep(Duration::from_millis(10 << self.made.min(6))).await;
                 }
                 Ok(())
             }
