@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tinderbox_devnet::DatabaseChoice;
 
 /// Plays a story on a fresh network: deposit, two payments, all operators killed, exit on chain.
 #[derive(Args)]
@@ -9,6 +10,9 @@ pub struct DemoArgs {
     /// How many operators, 2 to 5.
     #[arg(long, default_value_t = 3)]
     operators: u16,
+    /// Where operators keep their rows: `sqlite`, or `postgres://user@host:port/database`.
+    #[arg(long, default_value = "sqlite")]
+    database: String,
 }
 
 /// Plays it.
@@ -18,6 +22,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         .tempdir()
         .context("a temporary folder")?;
     let program = std::env::current_exe().context("where this program is")?;
-    tinderbox_devnet::demo::play(program, folder.path(), args.operators).await?;
+    let database = DatabaseChoice::parse(&args.database)?;
+    tinderbox_devnet::demo::play(program, folder.path(), args.operators, database).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use tinderbox_wallet::{
     ExitEvent, ExitOptions, MemoryStorage, Rate, SqliteStorage, Wallet, Wanted, new_words,
 };
 
-use crate::{DevNet, Error, Plan, Ports, Result};
+use crate::{DatabaseChoice, DevNet, Error, Plan, Ports, Result};
 
 /// The coin that travels.
 const TRAVELS: Sats = Sats(100_000);
@@ -74,7 +74,12 @@ pub(crate) fn address(text: &str) -> Result<Address> {
 ///
 /// # Errors
 /// The first step that did not hold.
-pub async fn play(program: PathBuf, folder: &Path, operators: u16) -> Result<()> {
+pub async fn play(
+    program: PathBuf,
+    folder: &Path,
+    operators: u16,
+    database: DatabaseChoice,
+) -> Result<()> {
     let mut story = Story {
         begun: Instant::now(),
         step: 0,
@@ -89,6 +94,7 @@ pub async fn play(program: PathBuf, folder: &Path, operators: u16) -> Result<()>
     let mut net = DevNet::start(
         Plan {
             keyshares: 64,
+            database,
             ..plan
         },
         program,
