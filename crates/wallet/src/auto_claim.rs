@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tinderbox_protocol::Sats;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::error::Result;
@@ -15,6 +15,9 @@ use crate::wallet::Wallet;
 
 /// How often to look for what an event did not tell.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// How many payments are claimed at the same time.
+const AT_ONCE: usize = 8;
 
 /// Longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
@@ -57,9 +60,10 @@ impl Wallet {
 
     async fn claim_for_ever(&self) {
         let mut pause = Duration::from_secs(1);
+        let mut claims = JoinSet::new();
         loop {
             let started = Instant::now();
-            let reason = match self.listen().await {
+            let reason = match self.listen(&mut claims).await {
                 Ok(()) => "the operator ended the stream".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -79,7 +83,7 @@ impl Wallet {
     }
 
     /// One stream, from its beginning to its end.
-    async fn listen(&self) -> Result<()> {
+    async fn listen(&self, claims: &mut JoinSet<()>) -> Result<()> {
         let operator = self.inner().operators.coordinator().clone();
         let mut events = Events::open(&operator, self.inner().identity_bytes()).await?;
         let mut look_around = interval_at(Instant::now() + LOOK_AROUND, LOOK_AROUND);
@@ -88,14 +92,15 @@ impl Wallet {
             tokio::select! {
                 event = events.next(&operator) => match event? {
                     None => return Ok(()),
-                    Some(event) => self.react(event).await,
+                    Some(event) => self.react(event, claims).await,
                 },
+                Some(_) = claims.join_next() => {}
                 _ = look_around.tick() => self.look_around().await,
             }
         }
     }
 
-    async fn react(&self, event: Event) {
+    async fn react(&self, event: Event, claims: &mut JoinSet<()>) {
         match event {
             // What happened before the stream stood is not on it.
             Event::Connected => {
@@ -105,10 +110,17 @@ impl Wallet {
             Event::Received(transfer) => {
                 let identity = self.inner().signer.identity();
                 // A self-transfer is claimed by whoever made it.
-                if transfer.sender != identity && transfer.status.is_receiver_pending() {
-                    // A failure is told inside; the next look around tries again.
-                    let _ = self.claim_and_tell(&transfer).await;
+                if transfer.sender == identity || !transfer.status.is_receiver_pending() {
+                    return;
                 }
+                while claims.len() >= AT_ONCE {
+                    claims.join_next().await;
+                }
+                let wallet = self.clone();
+                claims.spawn(async move {
+                    // A failure is told inside; the next look around tries again.
+                    let _ = wallet.claim_and_tell(&transfer).await;
+                });
             }
             Event::Sent(transfer) => {
                 let status = transfer.status.to_string();

@@ -38,9 +38,10 @@ impl Wallet {
 
     /// What the wallet has in leaves that it knows of, without asking anybody.
     pub fn balance_of_leaves(&self) -> Balance {
+        let swept = self.swept();
         let pool = self.inner().pool();
         let mut balance = Balance::default();
-        for leaf in pool.all() {
+        for leaf in pool.all().filter(|leaf| !swept.contains(&leaf.id)) {
             let part = match leaf.status {
                 LeafStatus::Available if pool.is_free(leaf) && leaf.hops_left() > 0 => {
                     &mut balance.available

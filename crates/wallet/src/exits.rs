@@ -1,6 +1,7 @@
 //! A wallet's exit.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bitcoin::Address;
 use bitcoin::address::NetworkUnchecked;
@@ -10,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::exit::{Bundle, ExitDriver, ExitOptions, ExitPath, ExitState, Rate, estimate};
 use crate::storage::Kind;
 use crate::wallet::Wallet;
+
+/// How long operators may take to answer before an exit goes on without them.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 /// What an exit would take.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -96,7 +100,8 @@ impl Wallet {
         })
     }
 
-    /// Begins a unilateral exit. No operator is asked. Drive it with [`ExitDriver::step`] or
+    /// Begins a unilateral exit. Operators are asked for a last time what this wallet owns, but are not needed: a
+    /// leaf that another device has spent meanwhile must not be exited. Drive it with [`ExitDriver::step`] or
     /// [`ExitDriver::run`]; its leaves cannot be spent any more.
     ///
     /// # Errors
@@ -110,6 +115,11 @@ impl Wallet {
             {
                 return Err(Error::UnknownLeaf { id: *id });
             }
+        }
+        match tokio::time::timeout(LAST_LOOK, self.sync()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::info!(%error, "the operators are not asked before the exit"),
+            Err(_) => tracing::info!("the operators did not answer in time before the exit"),
         }
         let network = inner.config.network;
         let (signer, chain, records) = (

@@ -57,7 +57,7 @@ impl Wallet {
             ..SyncReport::default()
         };
         for dissent in &report.dissent {
-            tracing::warn!(operator = dissent.operator.0, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
+            tracing::info!(operator = dissent.operator.0, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
         }
         for id in &agreed.disputed {
             let failure = Failure::NoAgreement {
@@ -74,9 +74,10 @@ impl Wallet {
             .collect::<Vec<_>>();
         self.fetch_missing_ancestors(&own, &mut known).await;
 
+        let swept = self.swept();
         let mut leaves = BTreeMap::new();
         let mut changes = Vec::new();
-        for id in &own {
+        for id in own.iter().filter(|id| !swept.contains(id)) {
             let Some(leaf) = known.get(id) else { continue };
             if matches!(leaf.status, LeafStatus::SplitLocked | LeafStatus::Splitted) {
                 continue;

@@ -185,7 +185,22 @@ impl Wallet {
 
     /// The leaves of the last synchronisation and what happened since.
     pub fn leaves(&self) -> Vec<Node> {
-        self.inner.pool().all().cloned().collect()
+        let swept = self.swept();
+        let pool = self.inner.pool();
+        pool.all()
+            .filter(|leaf| !swept.contains(&leaf.id))
+            .cloned()
+            .collect()
+    }
+
+    /// Leaves that were exited and swept: operators still name us as their owner.
+    pub(crate) fn swept(&self) -> BTreeSet<LeafId> {
+        let swept = self
+            .inner
+            .records
+            .list::<Txid>(Kind::Swept)
+            .unwrap_or_default();
+        swept.iter().filter_map(|(id, _)| id.parse().ok()).collect()
     }
 
     /// The payment that holds a leaf, if one does.

@@ -25,7 +25,7 @@ pub struct ExitDriver {
     pub(super) signer: Arc<dyn WalletSigner>,
     pub(super) chain: Arc<dyn WalletChain>,
     pub(super) state: ExitState,
-    records: Records,
+    pub(super) records: Records,
     network: Network,
 }
 
@@ -255,20 +255,12 @@ impl ExitDriver {
 
     /// Learns which coins are confirmed, and forgets those that are spent.
     async fn refresh_funding(&mut self) -> Result<()> {
-        let mut gone = Vec::new();
-        for coin in &mut self.state.funding {
-            match self.chain.confirmations_of(&coin.outpoint).await? {
-                Some(view) => {
-                    coin.confirmed = view.confirmations > 0;
-                    let free = coin.used_by.is_none();
-                    if view.spent == Spend::Confirmed || (free && view.spent == Spend::InMempool) {
-                        gone.push(coin.outpoint);
-                    }
-                }
-                // Change of a package that is not in the mempool, or a coin that was spent long ago.
-                None => gone.push(coin.outpoint),
-            }
-        }
+        // Coins that our own sweep spends are needed again if it must pay more.
+        let sweeping = self.state.sweep.iter().flat_map(|sweep| &sweep.tx.0.input);
+        let sweeping = sweeping
+            .map(|input| input.previous_output)
+            .collect::<Vec<_>>();
+        // Change of a package that was written down but may not have been sent yet.
         let pending = self
             .state
             .leaves
@@ -278,10 +270,25 @@ impl ExitDriver {
                     sent: Some(sent), ..
                 } => Some(sent.child),
                 _ => None,
-            })
-            .collect::<Vec<_>>();
-        Funding(&mut self.state.funding)
-            .forget(|coin| gone.contains(&coin.outpoint) && !pending.contains(&coin.outpoint.txid));
+            });
+        let pending = pending.collect::<Vec<_>>();
+        let mut gone = Vec::new();
+        for coin in &mut self.state.funding {
+            let outpoint = coin.outpoint;
+            match self.chain.confirmations_of(&outpoint).await? {
+                Some(view) => {
+                    coin.confirmed = view.confirmations > 0;
+                    let foreign = coin.used_by.is_none() && !sweeping.contains(&outpoint);
+                    if view.spent == Spend::Confirmed || (foreign && view.spent == Spend::InMempool)
+                    {
+                        gone.push(outpoint);
+                    }
+                }
+                None if pending.contains(&outpoint.txid) => {}
+                None => gone.push(outpoint),
+            }
+        }
+        Funding(&mut self.state.funding).forget(|coin| gone.contains(&coin.outpoint));
         Ok(())
     }
 

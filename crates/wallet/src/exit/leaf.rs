@@ -12,6 +12,7 @@ use super::path::ExitPath;
 use super::report::ExitEvent;
 use super::state::{Sent, Stage};
 use crate::error::Result;
+use crate::storage::{Change, Kind, Records};
 
 /// Blocks after which a package that is still unconfirmed pays more.
 const BUMP_AFTER: u32 = 3;
@@ -42,7 +43,10 @@ impl ExitDriver {
             };
             let txid = path.step(step).compute_txid();
             match self.place(txid).await? {
-                Place::Block(height) => self.confirmed(index, &path, step, sent, height, round),
+                Place::Block(height) => {
+                    self.confirmed(index, &path, step, sent, height, round);
+                    self.check_refunded(index, &path, round).await?;
+                }
                 Place::Mempool => return self.maybe_bump(index, &path, step, sent, round).await,
                 Place::Nowhere => match self.later_step(&path, step).await? {
                     Some(later) => self.set(
@@ -69,7 +73,7 @@ impl ExitDriver {
         }
     }
 
-    /// A refund that a reorganisation took back must be sent again.
+    /// A refund that a reorganisation took back must be sent again; one that is spent already is nothing to sweep.
     async fn check_refunded(
         &mut self,
         index: usize,
@@ -79,22 +83,38 @@ impl ExitDriver {
         let Some(Stage::Refunded { outpoint, .. }) = self.stage(index) else {
             return Ok(());
         };
-        if self.state.sweep.is_none()
-            && !matches!(self.place(outpoint.txid).await?, Place::Block(_))
-        {
-            let step = path.nodes.len();
-            round.events.push(ExitEvent::Reorganised {
-                leaf: path.leaf,
-                step,
-            });
-            self.set(
-                index,
-                Stage::Running {
-                    step,
-                    sent: None,
-                    until: None,
-                },
-            );
+        if self.state.sweep.is_some() {
+            return Ok(());
+        }
+        let leaf = path.leaf;
+        match self.chain.confirmations_of(&outpoint).await? {
+            Some(view) if view.confirmations > 0 && view.spent == Spend::Confirmed => {
+                let key = leaf.to_string();
+                let changes = [
+                    Records::change(Kind::Swept, &key, &outpoint.txid)?,
+                    Change::Delete {
+                        kind: Kind::ExitPath,
+                        key,
+                    },
+                ];
+                self.records.apply(&changes)?;
+                let reason =
+                    format!("its refund {outpoint} was spent before; nothing is left to do");
+                self.fail(index, leaf, reason, round);
+            }
+            Some(view) if view.confirmations > 0 => {}
+            _ => {
+                let step = path.nodes.len();
+                round.events.push(ExitEvent::Reorganised { leaf, step });
+                self.set(
+                    index,
+                    Stage::Running {
+                        step,
+                        sent: None,
+                        until: None,
+                    },
+                );
+            }
         }
         Ok(())
     }

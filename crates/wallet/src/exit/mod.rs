@@ -27,4 +27,4 @@ pub use cost::{Rate, estimate, leaf_cost};
 pub use driver::{ExitDriver, lines};
 pub use path::{ExitPath, HexTx, PathNode, RefundKey};
 pub use report::{ExitEvent, ExitReport, LeafReport, Wanted};
-pub use state::{ExitOptions, ExitState, FundingCoin, LeafExit, Sent, Stage, Sweep};
+pub use state::{ExitOptions, ExitState, FundingCoin, LeafExit, Sent, Stage, Sweep, Version};

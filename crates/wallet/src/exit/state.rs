@@ -116,6 +116,32 @@ pub struct Sweep {
     pub at: BlockHeight,
     /// Its block, once confirmed.
     pub confirmed: Option<BlockHeight>,
+    /// Earlier versions with lower fees; a miner may still take one of them.
+    #[serde(default)]
+    pub replaced: Vec<Version>,
+}
+
+/// One version of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// Its id.
+    pub txid: Txid,
+    /// What it pays in fees.
+    pub fee: Sats,
+}
+
+impl Sweep {
+    /// All versions, the latest first.
+    pub fn versions(&self) -> Vec<Version> {
+        let latest = Version {
+            txid: self.tx.0.compute_txid(),
+            fee: self.fee,
+        };
+        std::iter::once(latest)
+            .chain(self.replaced.iter().copied())
+            .collect()
+    }
 }
 
 /// The whole exit, as it is kept on disk. No secrets.

@@ -3,10 +3,7 @@
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::sighash::{Prevouts, SighashCache, TapSighashType};
-use bitcoin::transaction::Version;
-use bitcoin::{
-    Address, Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
-};
+use bitcoin::{Address, Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use tinderbox_chain::Error as ChainError;
 use tinderbox_protocol::{BlockHeight, LeafId, Sats};
 
@@ -15,9 +12,10 @@ use super::driver::{Place, Round};
 use super::fund::sign_funding;
 use super::path::{HexTx, RefundKey};
 use super::report::ExitEvent;
-use super::state::{FundingCoin, Stage, Sweep};
+use super::state::{FundingCoin, Stage, Sweep, Version};
 use crate::error::{Error, Result};
 use crate::signer::WalletSigner;
+use crate::storage::{Change, Kind, Records};
 
 /// Blocks after which a sweep that is still unconfirmed pays more.
 const BUMP_AFTER: u32 = 3;
@@ -65,7 +63,7 @@ pub(super) fn sweep(
         .map(|r| r.outpoint)
         .chain(funding.iter().map(|coin| coin.outpoint));
     let mut tx = Transaction {
-        version: Version::TWO,
+        version: bitcoin::transaction::Version::TWO,
         lock_time: LockTime::ZERO,
         input: inputs
             .map(|previous_output| TxIn {
@@ -126,24 +124,36 @@ fn prevouts(refunds: &[Refund], funding: &[FundingCoin], script: &ScriptBuf) -> 
 impl super::driver::ExitDriver {
     /// Sends the sweep once every leaf has its refund, and sees it confirmed.
     pub(super) async fn advance_sweep(&mut self, round: &mut Round) -> Result<()> {
-        if let Some(sweep) = self.state.sweep.clone() {
-            let txid = sweep.tx.0.compute_txid();
-            match self.place(txid).await? {
-                Place::Block(height) => self.swept(txid, height, sweep, round),
-                Place::Mempool if round.tip.0 < sweep.at.0.saturating_add(BUMP_AFTER) => {}
-                Place::Mempool => {
-                    let raised = sweep.rate.raised();
-                    return self.send_sweep(raised.max(round.rate), round).await;
+        let Some(sweep) = self.state.sweep.clone() else {
+            if self.state.sweep_funding && !self.refunds().is_empty() {
+                if self.state.funding.iter().any(|coin| !coin.confirmed) {
+                    return Ok(());
                 }
-                // Never arrived, or a reorganisation took the refunds back.
-                Place::Nowhere => self.state.sweep = None,
+                // Change of a package that another version of it replaced is found only on chain.
+                self.find_funding(round).await?;
             }
-            return Ok(());
+            return self.send_sweep(round.rate, round).await;
+        };
+        // A replaced version may be the one that a miner took.
+        let mut in_mempool = false;
+        for version in sweep.versions() {
+            match self.place(version.txid).await? {
+                Place::Block(_) if sweep.confirmed.is_some() => return Ok(()),
+                Place::Block(height) => return self.swept(version, height, round),
+                Place::Mempool => in_mempool = true,
+                Place::Nowhere => {}
+            }
         }
-        if self.state.sweep_funding && self.state.funding.iter().any(|coin| !coin.confirmed) {
-            return Ok(());
+        if !in_mempool {
+            // Never arrived, or a reorganisation took the refunds back.
+            return self.unsweep();
         }
-        self.send_sweep(round.rate, round).await
+        if round.tip.0 >= sweep.at.0.saturating_add(BUMP_AFTER) {
+            return self
+                .send_sweep(sweep.rate.raised().max(round.rate), round)
+                .await;
+        }
+        Ok(())
     }
 
     async fn send_sweep(&mut self, rate: Rate, round: &mut Round) -> Result<()> {
@@ -196,6 +206,7 @@ impl super::driver::ExitDriver {
             rate,
             at: round.tip,
             confirmed: None,
+            replaced: older.iter().flat_map(Sweep::versions).collect(),
         });
         self.save()?;
         match self.chain.broadcast(&signed.tx).await {
@@ -215,11 +226,12 @@ impl super::driver::ExitDriver {
                     reason,
                 }
                 .to_string();
-                let leaf = refunds
-                    .first()
-                    .map(|refund| refund.leaf)
-                    .unwrap_or(self.state.leaves[0].path.leaf);
-                round.events.push(ExitEvent::Refused { leaf, reason: text });
+                round
+                    .events
+                    .extend(refunds.first().map(|refund| ExitEvent::Refused {
+                        leaf: refund.leaf,
+                        reason: text,
+                    }));
                 self.state.sweep = older.map(|older| Sweep {
                     at: round.tip,
                     ..older
@@ -230,19 +242,53 @@ impl super::driver::ExitDriver {
         Ok(())
     }
 
-    fn swept(&mut self, txid: Txid, height: BlockHeight, sweep: Sweep, round: &mut Round) {
+    /// The exit is done: its leaves are gone for good.
+    fn swept(&mut self, version: Version, height: BlockHeight, round: &mut Round) -> Result<()> {
+        let Version { txid, fee } = version;
         round
             .events
             .push(ExitEvent::SweepConfirmed { txid, height });
-        self.state.sweep = Some(Sweep {
-            confirmed: Some(height),
-            ..sweep
-        });
+        if let Some(sweep) = &mut self.state.sweep {
+            sweep.confirmed = Some(height);
+            sweep.fee = fee;
+        }
+        let mut changes = Vec::new();
         for leaf in &mut self.state.leaves {
             if matches!(leaf.stage, Stage::Refunded { .. }) {
                 leaf.stage = Stage::Swept { txid };
+                let key = leaf.path.leaf.to_string();
+                changes.push(Records::change(Kind::Swept, &key, &txid)?);
+                changes.push(Change::Delete {
+                    kind: Kind::ExitPath,
+                    key,
+                });
             }
         }
+        self.save()?;
+        self.records.apply(&changes)
+    }
+
+    /// No version of the sweep is anywhere: begin it anew, from where the refunds stand.
+    fn unsweep(&mut self) -> Result<()> {
+        self.state.sweep = None;
+        let mut changes = Vec::new();
+        for leaf in &mut self.state.leaves {
+            if matches!(leaf.stage, Stage::Swept { .. }) {
+                let step = leaf.path.nodes.len();
+                leaf.stage = Stage::Running {
+                    step,
+                    sent: None,
+                    until: None,
+                };
+                let key = leaf.path.leaf.to_string();
+                changes.push(Records::change(Kind::ExitPath, &key, &leaf.path)?);
+                changes.push(Change::Delete {
+                    kind: Kind::Swept,
+                    key,
+                });
+            }
+        }
+        self.records.apply(&changes)
     }
 
     fn refunds(&self) -> Vec<Refund> {

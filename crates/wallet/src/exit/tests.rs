@@ -687,3 +687,88 @@ async fn the_bundle_holds_no_secret() {
         assert!(!text.contains(&hex::encode(*secret)));
     }
 }
+
+#[tokio::test]
+async fn a_finished_exit_stays_finished_and_says_nothing_more() {
+    let world = World::new();
+    world.fund(50_000);
+    let mut driver = world.start().await;
+    world.carry_through(&mut driver).await;
+    world.chain.mine(1);
+    let report = world.resume().step().await.unwrap();
+    assert!(report.done && report.events.is_empty(), "{report:?}");
+    // The leaf is gone for good: no second exit of it.
+    assert!(matches!(
+        world.start_with(world.options()).await,
+        Err(Error::NothingToExit)
+    ));
+}
+
+#[tokio::test]
+async fn case_55_a_sweep_that_a_reorganisation_takes_back_is_made_again() {
+    let world = World::new();
+    world.fund(50_000);
+    let mut driver = world.start().await;
+    world.carry_through(&mut driver).await;
+    world.chain.reorganise(1);
+    assert_eq!(world.paid_out(), Sats(0));
+    world.chain.mine(1);
+    let reports = world.carry_through(&mut driver).await;
+    assert!(events(&reports).any(|e| matches!(e, ExitEvent::SweepConfirmed { .. })));
+    assert_eq!(
+        world.paid_out(),
+        Sats(150_000 - reports.last().unwrap().fees_paid.0)
+    );
+}
+
+#[tokio::test]
+async fn case_57_a_device_that_comes_late_finds_the_money_already_swept() {
+    let mut world = World::new();
+    world.fund(50_000);
+    let identity = world.signer().identity();
+    let before = Bundle::export(&world.records, Network::Local, identity).unwrap();
+    let mut driver = world.start().await;
+    world.carry_through(&mut driver).await;
+    world.records = Records::new(Arc::new(MemoryStorage::new()));
+    before
+        .import(&world.records, Network::Local, identity)
+        .unwrap();
+    let mut driver = world.start().await;
+    let report = driver.step().await.unwrap();
+    assert!(report.done, "{report:?}");
+    assert!(
+        report.leaves[0].stage.contains("spent before"),
+        "{report:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_sweep_that_does_not_confirm_pays_more_and_either_version_ends_the_exit() {
+    for take_the_first in [false, true] {
+        let world = World::new();
+        world.fund(50_000);
+        let mut driver = world.start().await;
+        let first = loop {
+            let report = driver.step().await.unwrap();
+            if report.sweep.is_some() {
+                break world.chain.mempool().remove(0);
+            }
+            let Wanted::Block { at_least } = report.wanted else {
+                panic!("{report:?}")
+            };
+            world.mine_to(at_least);
+        };
+        world.chain.mine_empty(3);
+        driver.step().await.unwrap();
+        let second = world.chain.mempool().remove(0);
+        assert!(second.output[0].value < first.output[0].value);
+        if take_the_first {
+            world.chain.confirm_foreign(first);
+        } else {
+            world.chain.mine(1);
+        }
+        let report = driver.step().await.unwrap();
+        assert!(report.done, "{report:?}");
+        assert_eq!(world.paid_out(), Sats(150_000 - report.fees_paid.0));
+    }
+}

@@ -27,8 +27,10 @@ pub enum Kind {
     PendingSend,
     /// A deposit address that was handed out, by address.
     DepositAddress,
-    /// A tree root that was found confirmed in a block, by outpoint.
+    /// A tree root that was found confirmed in a block, by its transaction id.
     ConfirmedRoot,
+    /// A leaf that was exited and swept: the sweep, by leaf id.
+    Swept,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::PendingSend => "pending_send",
             Self::DepositAddress => "deposit_address",
             Self::ConfirmedRoot => "confirmed_root",
+            Self::Swept => "swept",
         }
     }
 }
