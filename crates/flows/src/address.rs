@@ -143,7 +143,7 @@ impl Flow for AddressRequest {
         if jobs.is_empty() {
             return refuse(Reason::MissingField, "nonces");
         }
-        let request = Request::Address(self.clone()).encode()?;
+        let request = Request::Address(Box::new(self.clone())).encode()?;
         let digest = digest(&request, [(&keyshare, &[][..])].into_iter(), &jobs);
         let keys = plan(
             frame.site,

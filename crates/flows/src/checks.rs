@@ -82,10 +82,10 @@ pub fn check_ecdsa(
 ///
 /// # Errors
 /// A refusal that names the leaf.
-pub fn tweaks_by_leaf<'a>(
-    opened: &'a [OpenedTweak],
+pub fn tweaks_by_leaf(
+    opened: &[OpenedTweak],
     leaves: impl Iterator<Item = LeafId>,
-) -> Result<BTreeMap<LeafId, &'a OpenedTweak>, Halt> {
+) -> Result<BTreeMap<LeafId, &OpenedTweak>, Halt> {
     let mut by_leaf = BTreeMap::new();
     for tweak in opened {
         if by_leaf.insert(tweak.leaf, tweak).is_some() {

@@ -139,7 +139,7 @@ pub struct ClaimFinishRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// [`AddressRequest`].
-    Address(AddressRequest),
+    Address(Box<AddressRequest>),
     /// [`DepositRequest`].
     Deposit(Box<DepositRequest>),
     /// [`SendRequest`].

@@ -16,6 +16,9 @@ use tinderbox_signer::PackageKind;
 use super::Engine;
 use super::rows::{Stop, compute, decide, read, write};
 
+/// Age up to which a flow can be voted on, in milliseconds; also how far clocks may be apart.
+pub(super) const MAX_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
+
 /// Attempts at a step whose rows keep changing.
 const ATTEMPTS: usize = 12;
 
@@ -148,7 +151,13 @@ impl Engine {
         from: OperatorIndex,
         bytes: &[u8],
     ) -> Result<Reply, Stop> {
+        let age = self.core.clock.now().0.abs_diff(flow.made().0);
         let checked = match Request::decode(bytes) {
+            // Its log may have been purged: a vote could be the second one.
+            _ if age > MAX_AGE_MS => Err(Stop::Refuse(Refusal::new(
+                Reason::Expired,
+                "this flow was begun days ago, or clocks are days apart: begin a new one",
+            ))),
             Ok(request) => self.check(&mut snapshot, flow, from, &request).await,
             Err(refusal) => Err(Stop::Refuse(refusal)),
         };

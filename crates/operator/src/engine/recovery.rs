@@ -4,29 +4,95 @@ use std::time::Duration;
 
 use tinderbox_commit::certificate::is_refusal;
 use tinderbox_commit::{Certificate, Message, Reply};
-use tinderbox_flows::flow::{Flow, Frame};
+use std::collections::BTreeSet;
+use tinderbox_flows::flow::{Flow, Frame, Plan};
 use tinderbox_flows::record::{Index, Row};
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
+use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, KeyshareRow, Millis};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_store::Scan;
 
 use super::Engine;
 use super::participant::{decode_votes, put};
 use super::rows::{Stop, decide, read, write};
+use super::participant::MAX_AGE_MS;
 
+/// Rounds between two clean-ups.
+const TIDY_ROUNDS: u32 = 600;
+/// How long the log of an ended flow is kept. Twice the age up to which a flow can be voted on.
+const KEPT_MS: u64 = 2 * MAX_AGE_MS;
+/// Rows that one clean-up deletes.
+const PURGED: usize = 1000;
+/// Key shares that one clean-up looks at.
+const COLLECTED: u32 = 1000;
+/// Age from which a second sealing key of a key share belongs to no commit that is under way.
+const LEFT_OVER_SECONDS: u64 = 600;
 /// How often the list of open flows is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Flows that are asked about in one round.
 const ROUND: usize = 256;
 
 impl Engine {
-    /// Looks after open flows for ever.
+    /// Looks after open flows for ever, and tidies up now and then.
     pub async fn run_recovery(self) {
+        self.restore().await;
         loop {
-            tokio::time::sleep(PERIOD).await;
-            self.recover().await;
+            self.tidy().await;
+            for _ in 0..TIDY_ROUNDS {
+                tokio::time::sleep(PERIOD).await;
+                self.recover().await;
+            }
         }
+    }
+
+    /// Removes what only time makes superfluous: the log of flows that ended long ago, and sealing
+    /// keys that a crash between a commit and its clean-up has left.
+    pub async fn tidy(&self) {
+        if let Err(error) = self.purge_flows().await {
+            tracing::warn!(?error, "old flows");
+        }
+        if let Err(error) = self.collect_keys().await {
+            tracing::warn!(?error, "left-over sealing keys");
+        }
+    }
+
+    async fn purge_flows(&self) -> Result<(), Stop> {
+        let limit = Millis(self.core.clock.now().0.saturating_sub(KEPT_MS));
+        let old = self
+            .core
+            .store
+            .scan(Scan {
+                index: Index::FlowDone,
+                from: Vec::new(),
+                to: limit.sort().to_vec(),
+                descending: false,
+                limit: PURGED,
+            })
+            .await?;
+        let mut snapshot = Snapshot::new();
+        let mut changes = Changes::new();
+        for found in old {
+            snapshot.insert(found.key.clone(), Some(found.stored));
+            changes
+                .delete::<FlowRow>(&snapshot, found.key.id)
+                .map_err(|_| Stop::Conflict)?;
+        }
+        write(&*self.core.store, &snapshot, changes).await
+    }
+
+    async fn collect_keys(&self) -> Result<(), Stop> {
+        let unsettled = self.core.signer.unsettled(COLLECTED).await?;
+        let held = self.held_keys().await?;
+        let mut current = Vec::new();
+        for id in unsettled.into_iter().filter(|id| !held.contains(id)) {
+            let mut snapshot = Snapshot::new();
+            let row = read::<KeyshareRow>(&*self.core.store, &mut snapshot, &id).await?;
+            current.extend(row.map(|row| (id, row.sealed)));
+        }
+        if !current.is_empty() {
+            self.core.signer.collect(current, LEFT_OVER_SECONDS).await?;
+        }
+        Ok(())
     }
 
     /// After a restart, before anything else is served: the nonces of every flow that this operator
@@ -50,11 +116,35 @@ impl Engine {
         }
     }
 
+    /// Key shares that a flow which is not finished may be rotating right now.
+    async fn held_keys(&self) -> Result<BTreeSet<[u8; 16]>, Stop> {
+        let mut held = BTreeSet::new();
+        let open = self
+            .core
+            .store
+            .scan(Scan::prefix(Index::FlowOpen, &[]))
+            .await?;
+        for found in open {
+            let row = FlowRow::decode(&found.key.id, &found.stored.body)?;
+            if row.state == FlowState::Prepared {
+                let plan = self.plan_of(&row).await?;
+                held.extend(plan.keys.into_iter().map(|key| key.keyshare));
+            }
+        }
+        Ok(held)
+    }
+
     async fn reserve_again(&self, row: &FlowRow) -> Result<(), Stop> {
+        let plan = self.plan_of(row).await?;
+        Ok(self.core.signer.reserve(plan.keys).await?)
+    }
+
+    /// What the signer will be asked when the flow commits.
+    async fn plan_of(&self, row: &FlowRow) -> Result<Plan, Stop> {
         let request = Request::decode(&row.request)?;
         let mut snapshot = Snapshot::new();
         let site = &*self.core.site;
-        let plan = decide(&*self.core.store, &mut snapshot, |rows| {
+        decide(&*self.core.store, &mut snapshot, |rows| {
             request.commit(
                 &Frame {
                     flow: row.id,
@@ -65,8 +155,7 @@ impl Engine {
                 row,
             )
         })
-        .await?;
-        Ok(self.core.signer.reserve(plan.keys).await?)
+        .await
     }
 
     /// One round: every flow that has been open too long is asked about. Returns how many of them

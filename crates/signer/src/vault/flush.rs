@@ -163,6 +163,7 @@ fn run(shared: &Shared, file: &File) {
                 return;
             }
             shared.syncs.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("tinderbox_vault_syncs_total").increment(1);
             durable = target;
             shared
                 .progress
