@@ -4,7 +4,11 @@
 //! |---|---|
 //! | `/metrics` | Prometheus text |
 //! | `/health` | 200 while the process answers at all |
-//! | `/ready` | 200 if it can serve wallets, else 503; says what is missing |
+//! | `/ready` | 200 if this operator can serve wallets, else 503; says what is missing |
+//! | `/ready/all` | the same, and every other operator must answer too |
+//!
+//! A balancer looks at `/ready`: when one operator of the network is down, the others still serve
+//! reads and finish what was decided.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +18,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tinderbox_flows::record::Index;
 use tinderbox_flows::rows::ChainRow;
+use tinderbox_store::Scan;
 use tokio::net::TcpListener;
 
 use crate::api::Api;
@@ -24,6 +30,9 @@ use crate::peer::PeerClient;
 const BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// More open flows than this are not counted.
+const MOST_FLOWS: usize = 2000;
 
 /// One recorder per process, however many operators run in it.
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -51,8 +60,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Everything that keeps this operator from serving wallets, with what to do.
-    pub async fn missing(&self) -> Vec<String> {
+    /// Everything of this operator's own that keeps it from serving wallets, with what to do.
+    pub async fn own(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if let Err(error) = self.api.tables.get::<ChainRow>(ChainRow::ID).await {
             missing.push(format!("the database does not answer: {error}"));
@@ -70,10 +79,18 @@ impl Readiness {
             }
         }
         match self.api.keyshares.count(1).await {
-            Ok(0) => missing.push("no key shares yet: they are made when all operators are up".into()),
+            Ok(0) => {
+                missing.push("no key shares yet: they are made when all operators are up".into())
+            }
             Ok(_) => {}
             Err(refusal) => missing.push(refusal.to_string()),
         }
+        missing
+    }
+
+    /// The same, and whether every other operator answers.
+    pub async fn all(&self) -> Vec<String> {
+        let mut missing = self.own().await;
         let all = self.api.core.site.operators.len().saturating_sub(1);
         let up = self.peers.reachable().count();
         if up < all {
@@ -108,6 +125,7 @@ pub async fn serve(
         .route("/metrics", get(render))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
+        .route("/ready/all", get(ready_all))
         .with_state(served);
     axum::serve(listener, router)
         .with_graceful_shutdown(stop)
@@ -120,6 +138,9 @@ async fn render(State(served): State<Served>) -> (StatusCode, String) {
     metrics::counter!("tinderbox_store_commits_total").absolute(counters.commits);
     metrics::counter!("tinderbox_store_batches_total").absolute(counters.batches);
     metrics::counter!("tinderbox_store_conflicts_total").absolute(counters.conflicts);
+    if let Some(open) = open_flows(&served.readiness.api).await {
+        metrics::gauge!("tinderbox_flows_open").set(open);
+    }
     match served.recorder {
         Some(recorder) => (StatusCode::OK, recorder.render()),
         None => (
@@ -129,11 +150,29 @@ async fn render(State(served): State<Served>) -> (StatusCode, String) {
     }
 }
 
+/// Flows that are not finished here, those of the last moment included: up to [`MOST_FLOWS`]. On a
+/// quiet operator it must fall to zero by itself. `None` if the database does not answer.
+async fn open_flows(api: &Api) -> Option<f64> {
+    let scan = Scan::all(Index::FlowOpen).limit(MOST_FLOWS);
+    let open = api.core.store.scan(scan).await.ok()?;
+    Some(f64::from(u32::try_from(open.len()).unwrap_or(u32::MAX)))
+}
+
 async fn ready(State(served): State<Served>) -> (StatusCode, String) {
-    let missing = served.readiness.missing().await;
+    answer(&served.readiness.own().await)
+}
+
+async fn ready_all(State(served): State<Served>) -> (StatusCode, String) {
+    answer(&served.readiness.all().await)
+}
+
+fn answer(missing: &[String]) -> (StatusCode, String) {
     if missing.is_empty() {
         (StatusCode::OK, "ready\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            missing.join("\n") + "\n",
+        )
     }
 }
