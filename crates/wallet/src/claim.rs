@@ -175,7 +175,7 @@ impl Wallet {
             .collect::<Vec<_>>();
         let agreed = self.agreed_nodes(&ids).await?;
         for dissent in &agreed.dissent {
-            tracing::info!(operator = dissent.operator.0, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
+            tracing::info!(operator = %dissent.operator, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
         }
         let mut known = agreed.nodes;
         self.fetch_missing_ancestors(&ids, &mut known).await;

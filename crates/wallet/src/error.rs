@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bitcoin::{OutPoint, Txid};
+use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::{LeafId, Network, Sats, TransferId};
 
 use crate::verify::Failure;
@@ -84,21 +85,21 @@ pub enum Error {
     // ---- operators
     /// No connection to an operator.
     #[error(
-        "operator {operator} at {url} cannot be reached: {reason}. Check that it runs and that its address is right"
+        "{operator} at {url} cannot be reached: {reason}. Check that it runs and that its address is right"
     )]
     Unreachable {
         /// Which.
-        operator: u16,
+        operator: OperatorIndex,
         /// Its address.
         url: String,
         /// What the connection said.
         reason: String,
     },
     /// An operator refused a call.
-    #[error("operator {operator} refused {call}: {message} ({code}{})", .reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default())]
+    #[error("{operator} refused {call}: {message} ({code}{})", .reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default())]
     Refused {
         /// Which.
-        operator: u16,
+        operator: OperatorIndex,
         /// The method.
         call: &'static str,
         /// The gRPC code's name.
@@ -110,11 +111,11 @@ pub enum Error {
     },
     /// An operator answered something that makes no sense.
     #[error(
-        "operator {operator} answered {call} with nonsense: {what}. Try again; if it stays so, report that operator"
+        "{operator} answered {call} with nonsense: {what}. Try again; if it stays so, report that operator"
     )]
     Answer {
         /// Which.
-        operator: u16,
+        operator: OperatorIndex,
         /// The method.
         call: &'static str,
         /// What does not fit.

@@ -108,13 +108,12 @@ impl Wallet {
     /// [`Error::ExitRunning`], [`Error::NothingToExit`], [`Error::UnknownLeaf`].
     pub async fn exit(&self, options: ExitOptions) -> Result<ExitDriver> {
         let inner = self.inner();
-        if let Some(leaves) = &options.leaves {
-            if let Some(id) = leaves
+        if let Some(leaves) = &options.leaves
+            && let Some(id) = leaves
                 .iter()
                 .find(|id| inner.pool().reserved_by(id).is_some())
-            {
-                return Err(Error::UnknownLeaf { id: *id });
-            }
+        {
+            return Err(Error::UnknownLeaf { id: *id });
         }
         match tokio::time::timeout(LAST_LOOK, self.sync()).await {
             Ok(Ok(_)) => {}

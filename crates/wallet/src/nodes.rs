@@ -105,7 +105,7 @@ fn read(
                 nodes.insert(node.id, node);
             }
             Err(what) => {
-                tracing::warn!(operator = operator.index().0, %what, "a node cannot be read")
+                tracing::warn!(operator = %operator.index(), %what, "a node cannot be read")
             }
         }
     }

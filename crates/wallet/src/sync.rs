@@ -57,7 +57,7 @@ impl Wallet {
             ..SyncReport::default()
         };
         for dissent in &report.dissent {
-            tracing::info!(operator = dissent.operator.0, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
+            tracing::info!(operator = %dissent.operator, leaf = %dissent.leaf, about = %dissent.about, "an operator differs");
         }
         for id in &agreed.disputed {
             let failure = Failure::NoAgreement {

@@ -246,7 +246,7 @@ impl Wallet {
     ) -> Result<(), Failure> {
         if node.id != found.address.leaf || node.parent.is_some() {
             return Err(Failure::Foreign {
-                operator: self.inner().operators.coordinator().index().0,
+                operator: self.inner().operators.coordinator().index(),
             });
         }
         if node.verifying_key != found.address.verifying_key {

@@ -15,8 +15,10 @@ mod cost;
 mod driver;
 mod fund;
 mod leaf;
+mod otherwise;
 mod path;
 mod report;
+mod send;
 mod state;
 mod sweep;
 #[cfg(test)]

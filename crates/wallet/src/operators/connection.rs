@@ -120,7 +120,7 @@ impl Operator {
             .await
             .cloned()
             .map_err(|error| Error::Unreachable {
-                operator: self.index.0,
+                operator: self.index,
                 url: self.url.clone(),
                 reason: innermost(&error),
             })
@@ -186,13 +186,13 @@ impl Operator {
         if status.code() == Code::Unavailable && std::error::Error::source(status).is_some() {
             let reason = innermost(status);
             return Error::Unreachable {
-                operator: self.index.0,
+                operator: self.index,
                 url: self.url.clone(),
                 reason,
             };
         }
         Error::Refused {
-            operator: self.index.0,
+            operator: self.index,
             call,
             code: status.code(),
             reason: status.get_details_error_info().map(|info| info.reason),
@@ -203,7 +203,7 @@ impl Operator {
     /// An answer that makes no sense.
     pub(crate) fn nonsense(&self, call: &'static str, what: String) -> Error {
         Error::Answer {
-            operator: self.index.0,
+            operator: self.index,
             call,
             what,
         }

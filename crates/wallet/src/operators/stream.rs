@@ -70,7 +70,7 @@ impl Events {
             Ok(Ok(None)) => Ok(None),
             Ok(Err(status)) => Err(operator.refused("subscribe_to_events", &status)),
             Err(_) => Err(Error::Unreachable {
-                operator: operator.index().0,
+                operator: operator.index(),
                 url: String::from("its event stream"),
                 reason: format!("no sign of life for {} s", SILENCE.as_secs()),
             }),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::Network;
 use tonic::Code;
 
@@ -141,7 +142,7 @@ async fn a_refusal_names_operator_call_and_words() {
         matches!(
             error,
             Error::Refused {
-                operator: 0,
+                operator: OperatorIndex(0),
                 call: "query_nodes",
                 ..
             }
@@ -163,7 +164,13 @@ async fn an_operator_that_is_down_is_named_with_its_address() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, Error::Unreachable { operator: 0, .. }),
+        matches!(
+            error,
+            Error::Unreachable {
+                operator: OperatorIndex(0),
+                ..
+            }
+        ),
         "{error}"
     );
     assert!(error.is_temporary());

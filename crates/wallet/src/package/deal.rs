@@ -45,7 +45,7 @@ impl Recipients {
             .shares
             .get(usize::from(operator.0))
             .ok_or_else(|| Error::Config {
-                what: format!("there is no share for operator {}", operator.0),
+                what: format!("there is no share for {operator}"),
             })?;
         Ok(SecretShare {
             secret_share: share.to_be_bytes().to_vec(),

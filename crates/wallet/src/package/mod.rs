@@ -5,6 +5,8 @@
 mod claim;
 mod deal;
 mod send;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use claim::{Incoming, claim_package};
 pub(crate) use deal::Recipients;

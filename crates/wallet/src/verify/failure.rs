@@ -1,4 +1,5 @@
 use bitcoin::{OutPoint, Txid};
+use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::tx::TxKind;
 use tinderbox_protocol::{LeafId, Sats};
 
@@ -215,10 +216,10 @@ pub enum Failure {
         what: String,
     },
     /// An operator's answer does not fit the question.
-    #[error("operator {operator} answered about something else than it was asked")]
+    #[error("{operator} answered about something else than it was asked")]
     Foreign {
         /// Which.
-        operator: u16,
+        operator: OperatorIndex,
     },
     /// A rule of the protocol.
     #[error("{0}")]
