@@ -42,7 +42,7 @@ impl Operator {
             program,
             config,
             log,
-            ready: format!("http://127.0.0.1:{metrics}/ready"),
+            ready: format!("http://127.0.0.1:{metrics}/ready/all"),
             child: None,
         }
     }

@@ -365,27 +365,30 @@ impl ConfigFile {
         let signer = self.signer.check(&mut bad);
         let bitcoin = self.bitcoin.check(&mut bad);
         match (network, public, peer, database, signer, bitcoin) {
-            (Some(network), Some(public), Some(peer), Some(database), Some(signer), Some(bitcoin))
-                if bad.is_empty() =>
-            {
-                Ok(Config {
-                    network,
-                    me: OperatorIndex(self.index),
-                    threshold: self.threshold,
-                    deposit_confirmations: self.deposit_confirmations,
-                    mock: self.mock,
-                    public,
-                    peer,
-                    metrics,
-                    tls: self.tls.clone(),
-                    database,
-                    signer,
-                    bitcoin,
-                    pool: self.pool.clone(),
-                    limits: self.limits.clone(),
-                    operators,
-                })
-            }
+            (
+                Some(network),
+                Some(public),
+                Some(peer),
+                Some(database),
+                Some(signer),
+                Some(bitcoin),
+            ) if bad.is_empty() => Ok(Config {
+                network,
+                me: OperatorIndex(self.index),
+                threshold: self.threshold,
+                deposit_confirmations: self.deposit_confirmations,
+                mock: self.mock,
+                public,
+                peer,
+                metrics,
+                tls: self.tls.clone(),
+                database,
+                signer,
+                bitcoin,
+                pool: self.pool.clone(),
+                limits: self.limits.clone(),
+                operators,
+            }),
             _ => Err(ConfigError::Bad(bad)),
         }
     }
@@ -465,7 +468,7 @@ impl ConfigFile {
                 ));
             }
             let port = section.peer.rsplit_once(':').map(|(_, port)| port);
-            if !port.is_some_and(|port| port.parse::<u16>().is_ok()) {
+            if port.is_none_or(|port| port.parse::<u16>().is_err()) {
                 bad.push(format!(
                     "{name}.peer is \"{}\": use host:port of its operator listener",
                     section.peer
@@ -523,7 +526,9 @@ impl DatabaseSection {
                 })
             }
             (None, None) => {
-                bad.push("database: give sqlite = \"file\" or postgres = \"url\" with schema".into());
+                bad.push(
+                    "database: give sqlite = \"file\" or postgres = \"url\" with schema".into(),
+                );
                 None
             }
             (Some(_), Some(_)) => {
@@ -625,7 +630,8 @@ mod tests {
     fn unknown_key_is_an_error_that_names_it() {
         let error = ConfigFile::parse(&format!("colour = 3\n{}", good())).unwrap_err();
         assert!(error.to_string().contains("colour"), "{error}");
-        let error = ConfigFile::parse(&good().replace("[listen]", "[listen]\nlisten = 1")).unwrap_err();
+        let error =
+            ConfigFile::parse(&good().replace("[listen]", "[listen]\nlisten = 1")).unwrap_err();
         assert!(error.to_string().contains("listen"), "{error}");
     }
 
@@ -638,30 +644,48 @@ mod tests {
             .replace("\"127.0.0.1:8535\"", "\"somewhere\"");
         let bad = problems(&text);
         for name in ["threshold", "index", "bitcoin.url", "listen.public"] {
-            assert!(bad.iter().any(|line| line.starts_with(name)), "{name}: {bad:?}");
+            assert!(
+                bad.iter().any(|line| line.starts_with(name)),
+                "{name}: {bad:?}"
+            );
         }
         assert_eq!(bad.len(), 4);
     }
 
     #[test]
     fn minority_threshold_is_refused() {
-        assert!(problems(&good().replace("threshold = 2", "threshold = 1"))[0].contains("more than half"));
+        assert!(
+            problems(&good().replace("threshold = 2", "threshold = 1"))[0]
+                .contains("more than half")
+        );
     }
 
     #[test]
     fn published_keys_are_refused_on_every_real_network() {
         for network in ["mainnet", "testnet", "signet"] {
             let bad = problems(&good().replace("regtest", network));
-            assert_eq!(bad.iter().filter(|line| line.contains("published")).count(), 3);
+            assert_eq!(
+                bad.iter().filter(|line| line.contains("published")).count(),
+                3
+            );
         }
-        assert!(ConfigFile::parse(&good().replace("regtest", "local")).unwrap().check().is_ok());
+        assert!(
+            ConfigFile::parse(&good().replace("regtest", "local"))
+                .unwrap()
+                .check()
+                .is_ok()
+        );
     }
 
     #[test]
     fn mock_service_is_refused_outside_local_networks() {
         let text = good().replace("index = 0", "index = 0\nmock = true");
         assert!(ConfigFile::parse(&text).unwrap().check().unwrap().mock);
-        assert!(problems(&text.replace("regtest", "signet")).iter().any(|line| line.starts_with("mock")));
+        assert!(
+            problems(&text.replace("regtest", "signet"))
+                .iter()
+                .any(|line| line.starts_with("mock"))
+        );
     }
 
     #[test]

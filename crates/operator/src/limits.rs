@@ -60,11 +60,19 @@ impl Limits {
             ("streams", u64::from(self.streams)),
             ("all_streams", u64::from(self.all_streams)),
             ("unused_addresses", u64::from(self.unused_addresses)),
-            ("in_flight", u64::try_from(self.in_flight).unwrap_or(u64::MAX)),
-            ("connections", u64::try_from(self.connections).unwrap_or(u64::MAX)),
+            (
+                "in_flight",
+                u64::try_from(self.in_flight).unwrap_or(u64::MAX),
+            ),
+            (
+                "connections",
+                u64::try_from(self.connections).unwrap_or(u64::MAX),
+            ),
         ] {
             if value == 0 {
-                bad.push(format!("limits.{name} is 0: nobody could call, use 1 or more"));
+                bad.push(format!(
+                    "limits.{name} is 0: nobody could call, use 1 or more"
+                ));
             }
         }
         for (name, value) in [
@@ -174,7 +182,9 @@ mod tests {
     use bitcoin::secp256k1::{SECP256K1, SecretKey};
 
     fn identity(byte: u8) -> PublicKey {
-        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+        SecretKey::from_slice(&[byte; 32])
+            .unwrap()
+            .public_key(SECP256K1)
     }
 
     #[test]
@@ -207,7 +217,12 @@ mod tests {
     #[test]
     fn useless_limits_are_named() {
         let mut bad = Vec::new();
-        Limits { streams: 0, address_per_second: -1.0, ..Limits::default() }.check(&mut bad);
+        Limits {
+            streams: 0,
+            address_per_second: -1.0,
+            ..Limits::default()
+        }
+        .check(&mut bad);
         assert_eq!(bad.len(), 2);
         assert!(bad[0].contains("limits.streams") && bad[1].contains("address_per_second"));
     }

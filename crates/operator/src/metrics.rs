@@ -170,9 +170,6 @@ fn answer(missing: &[String]) -> (StatusCode, String) {
     if missing.is_empty() {
         (StatusCode::OK, "ready\n".into())
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            missing.join("\n") + "\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
     }
 }

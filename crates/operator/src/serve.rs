@@ -93,9 +93,9 @@ pub enum StartError {
         /// The place in the configuration.
         index: u16,
         /// The key there.
-        expected: PublicKey,
+        expected: Box<PublicKey>,
         /// The signer's key.
-        found: PublicKey,
+        found: Box<PublicKey>,
     },
 }
 
@@ -169,13 +169,18 @@ impl Starting {
         certificate: PeerCertificate,
     ) -> Result<Running, StartError> {
         let settings = self.config.limits.settings();
-        let public = server::Server::bind(self.config.public, self.certificate()?, settings).await?;
+        let public =
+            server::Server::bind(self.config.public, self.certificate()?, settings).await?;
         let directory = Directory::new(
-            self.config.operators.iter().map(|operator| operator.identity).zip(self.api.core.site.everyone()),
+            self.config
+                .operators
+                .iter()
+                .map(|operator| operator.identity)
+                .zip(self.api.core.site.everyone()),
         );
         let peer_settings = peer::peer_settings();
-        let peer =
-            peer::PeerServer::bind(self.config.peer, &certificate, directory, peer_settings).await?;
+        let peer = peer::PeerServer::bind(self.config.peer, &certificate, directory, peer_settings)
+            .await?;
         let observed = match self.config.metrics {
             Some(address) => {
                 let failed = |why| StartError::Listen { address, why };
@@ -194,18 +199,30 @@ impl Starting {
         let tip = follower.tip();
         self.follow(follower);
         let stop = self.stop.clone();
-        self.spawn("watchtower", Watchtower::new(&self.api.core).run(tip, stop.clone().cancelled_owned()));
-        self.spawn("deposits", run_flips(self.duties.clone(), stop.clone().cancelled_owned()));
+        self.spawn(
+            "watchtower",
+            Watchtower::new(&self.api.core).run(tip, stop.clone().cancelled_owned()),
+        );
+        self.spawn(
+            "deposits",
+            run_flips(self.duties.clone(), stop.clone().cancelled_owned()),
+        );
         let changes = self.api.core.events.listen();
         self.spawn(
             "events",
-            self.api.hub.clone().run(self.api.clone(), changes, stop.clone().cancelled_owned()),
+            self.api
+                .hub
+                .clone()
+                .run(self.api.clone(), changes, stop.clone().cancelled_owned()),
         );
-        self.spawn("purge", authn::run_purge(
-            self.api.core.clone(),
-            self.config.pool.nonce_lifetime,
-            stop.clone().cancelled_owned(),
-        ));
+        self.spawn(
+            "purge",
+            authn::run_purge(
+                self.api.core.clone(),
+                self.config.pool.nonce_lifetime,
+                stop.clone().cancelled_owned(),
+            ),
+        );
         self.until_stop("recovery", self.api.engine.clone().run_recovery());
         self.until_stop("pool", refill(self.api.clone(), self.config.pool.keyshares));
         self.until_stop("epochs", retire(self.api.core.clone()));
@@ -213,22 +230,33 @@ impl Starting {
 
         let spark = SparkService::new(self.api.clone());
         let mut routes = Routes::new(services::spark(spark, &settings))
-            .add_service(services::authn(AuthnService::new(sessions.clone(), system_clock()), &settings))
+            .add_service(services::authn(
+                AuthnService::new(sessions.clone(), system_clock()),
+                &settings,
+            ))
             .add_service(services::token(TokenService, &settings));
         if self.config.mock && self.config.is_local() {
             tracing::warn!("the test-only mock service is served: local networks only");
-            routes = routes.add_service(services::mock(MockService::new(self.api.clone()), &settings));
+            routes = routes.add_service(services::mock(
+                MockService::new(self.api.clone()),
+                &settings,
+            ));
         }
         let public = public.with_sessions(sessions, system_clock());
         let ended = stop.clone().cancelled_owned();
-        self.spawn("wallets", async move { report("wallets", public.serve(routes, ended).await) });
+        self.spawn("wallets", async move {
+            report("wallets", public.serve(routes, ended).await)
+        });
         let handler = PeerServer::new(self.api.engine.clone(), self.api.keyshares.clone());
         let routes = Routes::new(services::peer(handler, &peer_settings));
         // Operators may still need answers while wallets' requests come to their end.
         let ended = stop.clone().cancelled_owned();
-        self.spawn("operators", async move { report("operators", peer.serve(routes, ended).await) });
+        self.spawn("operators", async move {
+            report("operators", peer.serve(routes, ended).await)
+        });
         let metrics = observed.map(|(listener, address)| {
-            let serving = metrics::serve(listener, readiness.clone(), stop.clone().cancelled_owned());
+            let serving =
+                metrics::serve(listener, readiness.clone(), stop.clone().cancelled_owned());
             self.spawn("metrics", async move { report("metrics", serving.await) });
             address
         });
@@ -322,7 +350,7 @@ impl Running {
     pub async fn ready(&self, limit: Duration) -> Result<(), Vec<String>> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
-            let missing = self.readiness.missing().await;
+            let missing = self.readiness.all().await;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -400,7 +428,11 @@ fn report<E: std::fmt::Display>(listener: &str, outcome: Result<(), E>) {
 fn site(config: &Config) -> Site {
     Site {
         me: config.me,
-        operators: config.operators.iter().map(|operator| operator.identity).collect(),
+        operators: config
+            .operators
+            .iter()
+            .map(|operator| operator.identity)
+            .collect(),
         threshold: config.threshold,
         network: config.network,
         deposit_confirmations: config.deposit_confirmations,
@@ -455,8 +487,8 @@ fn check_identity(config: &Config, found: PublicKey) -> Result<(), StartError> {
     match config.own() {
         Some(own) if own.identity != found => Err(StartError::WrongIdentity {
             index: config.me.0,
-            expected: own.identity,
-            found,
+            expected: Box::new(own.identity),
+            found: Box::new(found),
         }),
         _ => Ok(()),
     }
@@ -465,7 +497,11 @@ fn check_identity(config: &Config, found: PublicKey) -> Result<(), StartError> {
 /// A TLS key for operator connections, which the identity key vouches for.
 async fn certify(signer: &dyn Signer) -> Result<PeerCertificate, StartError> {
     let key = UncertifiedKey::generate()?;
-    let signature = signer.sign(vec![key.digest()]).await?.pop().unwrap_or_default();
+    let signature = signer
+        .sign(vec![key.digest()])
+        .await?
+        .pop()
+        .unwrap_or_default();
     let signature = Signature::from_der(&signature)
         .map_err(|error| SignerError::Vault(format!("the signer gave no signature: {error}")))?;
     Ok(key.certify(&signer.identity(), &signature)?)
@@ -529,7 +565,11 @@ async fn refill(api: Api, target: u32) {
                     api.nonces.warm().await;
                     warm = true;
                 }
-                pause = if wanted == target { REFILL } else { Duration::ZERO };
+                pause = if wanted == target {
+                    REFILL
+                } else {
+                    Duration::ZERO
+                };
                 wanted = target;
             }
             Err(refusal) => {
@@ -547,7 +587,11 @@ async fn retire(core: Core) {
     loop {
         tokio::time::sleep(RETIRE).await;
         let round = async {
-            let current = core.signer.epoch().await.map_err(|error| error.to_string())?;
+            let current = core
+                .signer
+                .epoch()
+                .await
+                .map_err(|error| error.to_string())?;
             let mut scan = Scan::prefix(Index::StagedByEpoch, &[]);
             scan.limit = 1;
             let needed = tables
@@ -558,7 +602,10 @@ async fn retire(core: Core) {
                 .and_then(|found| found.listed.first_chunk::<8>())
                 .map(|epoch| u64::from_be_bytes(*epoch));
             let lowest = needed.unwrap_or(current).min(current);
-            core.signer.retire(lowest).await.map_err(|error| error.to_string())
+            core.signer
+                .retire(lowest)
+                .await
+                .map_err(|error| error.to_string())
         };
         if let Err(error) = round.await {
             tracing::warn!(%error, "old staged tweaks could not be retired; trying again");

@@ -24,7 +24,8 @@ const REGTEST: i32 = 2;
 /// What a wallet checks before it shows an address to anybody.
 fn check_address(address: &Address, owner: &PublicKey, signing: &PublicKey) {
     let verifying = PublicKey::from_slice(&address.verifying_key).unwrap();
-    let expected = tinderbox_protocol::deposit::address(&verifying, tinderbox_protocol::Network::Local);
+    let expected =
+        tinderbox_protocol::deposit::address(&verifying, tinderbox_protocol::Network::Local);
     assert_eq!(address.address, expected.to_string());
     let proof = address.deposit_address_proof.as_ref().unwrap();
     assert_eq!(proof.address_signatures.len(), 3);
@@ -32,11 +33,17 @@ fn check_address(address: &Address, owner: &PublicKey, signing: &PublicKey) {
     for (index, signature) in (0u16..).zip(proof.address_signatures.values()) {
         let identity = public(u8::try_from(index).unwrap() + 1);
         let signature = ecdsa::Signature::from_der(signature).unwrap();
-        SECP256K1.verify_ecdsa(&Message::from_digest(digest), &signature, &identity).unwrap();
+        SECP256K1
+            .verify_ecdsa(&Message::from_digest(digest), &signature, &identity)
+            .unwrap();
     }
     let operators = tinderbox_frost::tweak::sub_points(&verifying, signing).unwrap();
     let message = tinderbox_protocol::hash::pop_message(owner, &operators, &address.address);
-    let signature: [u8; 64] = proof.proof_of_possession_signature.clone().try_into().unwrap();
+    let signature: [u8; 64] = proof
+        .proof_of_possession_signature
+        .clone()
+        .try_into()
+        .unwrap();
     tinderbox_frost::verify_signature(&operators, &message, &signature).unwrap();
 }
 
@@ -60,7 +67,10 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
     };
     let mut addresses = Vec::new();
     for _ in 0..3 {
-        let answer = spark.generate_deposit_address(wallet.with(request())).await.unwrap();
+        let answer = spark
+            .generate_deposit_address(wallet.with(request()))
+            .await
+            .unwrap();
         let address = answer.into_inner().deposit_address.unwrap();
         check_address(&address, &owner, &signing);
         addresses.push(address.address);
@@ -70,11 +80,17 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let mut foreign = request();
     foreign.identity_public_key = public(79).serialize().to_vec();
-    let refused = spark.generate_deposit_address(wallet.with(foreign)).await.unwrap_err();
+    let refused = spark
+        .generate_deposit_address(wallet.with(foreign))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     let mut wrong = request();
     wrong.network = 1;
-    let refused = spark.generate_deposit_address(wallet.with(wrong)).await.unwrap_err();
+    let refused = spark
+        .generate_deposit_address(wallet.with(wrong))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(ServiceError::from_status(&refused).reason.is_some());
 
@@ -88,10 +104,21 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
             limit: 2,
             offset: 0,
         };
-        let first = spark.query_unused_deposit_addresses(unused.clone()).await.unwrap().into_inner();
+        let first = spark
+            .query_unused_deposit_addresses(unused.clone())
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((first.deposit_addresses.len(), first.offset), (2, 2));
-        let unused = QueryUnusedDepositAddressesRequest { offset: 2, ..unused };
-        let last = spark.query_unused_deposit_addresses(unused).await.unwrap().into_inner();
+        let unused = QueryUnusedDepositAddressesRequest {
+            offset: 2,
+            ..unused
+        };
+        let last = spark
+            .query_unused_deposit_addresses(unused)
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(last.offset, -1);
         let listed: Vec<_> = first
             .deposit_addresses
@@ -119,15 +146,33 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
         .unwrap();
     check_address(&first, &owner, &signing);
     let other = Wallet::connect(&running[1], &identity).await;
-    let again = other.spark().generate_static_deposit_address(other.with(statics)).await.unwrap();
-    assert_eq!(again.into_inner().deposit_address.unwrap().address, first.address);
+    let again = other
+        .spark()
+        .generate_static_deposit_address(other.with(statics))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.into_inner().deposit_address.unwrap().address,
+        first.address
+    );
 
     // What every wallet asks when it starts.
-    let commitments = GetSigningCommitmentsRequest { node_ids: Vec::new(), count: 3, node_id_count: 2 };
-    let answer = spark.get_signing_commitments(wallet.with(commitments)).await.unwrap().into_inner();
+    let commitments = GetSigningCommitmentsRequest {
+        node_ids: Vec::new(),
+        count: 3,
+        node_id_count: 2,
+    };
+    let answer = spark
+        .get_signing_commitments(wallet.with(commitments))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.signing_commitments.len(), 6);
     let signers = |at: usize| -> Vec<&String> {
-        answer.signing_commitments[at].signing_nonce_commitments.keys().collect()
+        answer.signing_commitments[at]
+            .signing_nonce_commitments
+            .keys()
+            .collect()
     };
     assert!((0..6).all(|at| signers(at).len() == 2 && signers(at) == signers(0)));
     let tokens = client::token(wallet.channel.clone())
@@ -149,22 +194,50 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
         limit: 25,
         ..TransferFilter::default()
     };
-    let pending = spark.query_pending_transfers(wallet.with(pending)).await.unwrap().into_inner();
+    let pending = spark
+        .query_pending_transfers(wallet.with(pending))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((pending.transfers.len(), pending.offset), (0, -1));
-    let events = SubscribeToEventsRequest { identity_public_key: owner_bytes.clone() };
-    let mut stream = spark.subscribe_to_events(wallet.with(events)).await.unwrap().into_inner();
-    let first = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    let events = SubscribeToEventsRequest {
+        identity_public_key: owner_bytes.clone(),
+    };
+    let mut stream = spark
+        .subscribe_to_events(wallet.with(events))
+        .await
+        .unwrap()
+        .into_inner();
+    let first = tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(matches!(first.event, Some(Event::Connected(_))));
-    let second = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    let second = tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert!(matches!(second.event, Some(Event::Heartbeat(_))));
 
     // A deposit is seen by every operator once it is deep enough.
-    let address = addresses[0].parse::<bitcoin::Address<_>>().unwrap().assume_checked();
-    network.node.rpc().generate_to_address(1, &address).await.unwrap();
+    let address = addresses[0]
+        .parse::<bitcoin::Address<_>>()
+        .unwrap()
+        .assume_checked();
+    network
+        .node
+        .rpc()
+        .generate_to_address(1, &address)
+        .await
+        .unwrap();
     network.node.mine(2).await.unwrap();
     for operator in &running {
         let url = format!("https://localhost:{}", operator.public_address().port());
-        let channel = client::connect(&url, &client::TlsTrust::LocalInsecure).await.unwrap();
+        let channel = client::connect(&url, &client::TlsTrust::LocalInsecure)
+            .await
+            .unwrap();
         let mut spark = client::spark(channel);
         let asked = GetUtxosForAddressRequest {
             address: addresses[0].clone(),
@@ -172,22 +245,41 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
             ..GetUtxosForAddressRequest::default()
         };
         let mut tip = operator.api().tip.clone();
-        tokio::time::timeout(PATIENCE, tip.wait_for(|tip| tip.is_some_and(|tip| tip.height.0 >= 3)))
+        tokio::time::timeout(
+            PATIENCE,
+            tip.wait_for(|tip| tip.is_some_and(|tip| tip.height.0 >= 3)),
+        )
+        .await
+        .unwrap()
+        .unwrap();
+        let utxos = spark
+            .get_utxos_for_address(asked)
             .await
             .unwrap()
-            .unwrap();
-        let utxos = spark.get_utxos_for_address(asked).await.unwrap().into_inner().utxos;
+            .into_inner()
+            .utxos;
         assert_eq!(utxos.len(), 1);
     }
 
     // One operator down: nothing that needs all of them starts; reads go on.
     running.pop().unwrap().stop().await;
-    let refused = spark.generate_deposit_address(wallet.with(request())).await.unwrap_err();
+    let refused = spark
+        .generate_deposit_address(wallet.with(request()))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
-    assert!(!running[0].ready(std::time::Duration::ZERO).await.unwrap_err().is_empty());
+    assert!(
+        !running[0]
+            .ready(std::time::Duration::ZERO)
+            .await
+            .unwrap_err()
+            .is_empty()
+    );
 
     // Back again, with what it knew.
-    let third = Operator::start(network.files[2].check().unwrap()).await.unwrap();
+    let third = Operator::start(network.files[2].check().unwrap())
+        .await
+        .unwrap();
     third.ready(PATIENCE).await.unwrap();
     running.push(third);
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -213,7 +305,9 @@ async fn operator_with_another_operators_key_does_not_start() {
     let mut file = network.files[0].clone();
     file.index = 1;
     match Operator::start(file.check().unwrap()).await {
-        Err(StartError::WrongIdentity { index: 1, found, .. }) => assert_eq!(found, public(1)),
+        Err(StartError::WrongIdentity {
+            index: 1, found, ..
+        }) => assert_eq!(*found, public(1)),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
     }

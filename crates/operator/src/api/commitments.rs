@@ -2,13 +2,13 @@
 
 use tinderbox_flows::refusal::{Reason, Refusal};
 
-use tinderbox_rpc::Caller;
-use super::error::ApiError;
 use super::Api;
+use super::error::ApiError;
 use crate::convert::field::{by_identifier, commitment_to_wire, leaf_id, malformed};
 use crate::convert::spark::{
     GetSigningCommitmentsRequest, GetSigningCommitmentsResponse, RequestedSigningCommitments,
 };
+use tinderbox_rpc::Caller;
 
 /// Leaves that one request may name.
 const MAX_NODES: usize = 1000;
@@ -39,7 +39,11 @@ pub async fn get_signing_commitments(
         return Err(malformed("node_ids", "name leaves, or say how many in node_id_count").into());
     }
     if nodes > MAX_NODES {
-        return Err(malformed("node_ids", format!("{nodes} leaves, {MAX_NODES} are the most")).into());
+        return Err(malformed(
+            "node_ids",
+            format!("{nodes} leaves, {MAX_NODES} are the most"),
+        )
+        .into());
     }
     if !request.node_ids.is_empty() {
         let ids = request
@@ -48,9 +52,11 @@ pub async fn get_signing_commitments(
             .map(|text| leaf_id("node_ids", text))
             .collect::<Result<Vec<_>, _>>()?;
         let found = api.nodes(ids.iter().copied()).await?;
-        let foreign = ids
-            .iter()
-            .find(|id| !found.iter().any(|node| node.id == **id && node.owner == identity));
+        let foreign = ids.iter().find(|id| {
+            !found
+                .iter()
+                .any(|node| node.id == **id && node.owner == identity)
+        });
         if let Some(leaf) = foreign {
             // Whether it exists is none of a stranger's business.
             return Err(Refusal::new(

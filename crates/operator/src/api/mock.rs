@@ -39,7 +39,9 @@ impl Contract for MockService {
         &self,
         _request: Request<QueryPreimageShareRequest>,
     ) -> Result<Response<QueryPreimageShareResponse>, Status> {
-        Err(Status::not_found("there is no preimage share for this hash"))
+        Err(Status::not_found(
+            "there is no preimage share for this hash",
+        ))
     }
 
     /// Runs a background task now.
@@ -51,7 +53,8 @@ impl Contract for MockService {
         match name.as_str() {
             "dkg" => {
                 let have = self.api.keyshares.count(usize::MAX).await;
-                let target = have.map(|have| u32::try_from(have).unwrap_or(u32::MAX).saturating_add(1));
+                let target =
+                    have.map(|have| u32::try_from(have).unwrap_or(u32::MAX).saturating_add(1));
                 let made = match target {
                     Ok(target) => self.api.keyshares.refill(target).await,
                     Err(refusal) => Err(refusal),

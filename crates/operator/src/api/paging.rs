@@ -44,18 +44,17 @@ impl Page {
     /// This page of all `rows`.
     #[must_use]
     pub fn of<T>(&self, rows: impl IntoIterator<Item = T>) -> Vec<T> {
-        rows.into_iter().skip(self.offset).take(self.limit).collect()
+        rows.into_iter()
+            .skip(self.offset)
+            .take(self.limit)
+            .collect()
     }
 
     /// The offset to answer after a page of `found` rows: where the next one begins if this one
     /// is full, else −1. Wallets ask as long as it is not negative.
     #[must_use]
     pub fn next_if_full(&self, found: usize) -> i64 {
-        if found >= self.limit {
-            self.next()
-        } else {
-            -1
-        }
+        if found >= self.limit { self.next() } else { -1 }
     }
 
     /// The offset to answer if it is known whether there is `more`.
@@ -77,7 +76,13 @@ mod tests {
     fn absent_and_excessive_limits_give_the_largest_page() {
         assert_eq!(Page::read(0, 0).unwrap().limit, 100);
         assert_eq!(Page::read(101, 0).unwrap().limit, 100);
-        assert_eq!(Page::read(7, 3).unwrap(), Page { offset: 3, limit: 7 });
+        assert_eq!(
+            Page::read(7, 3).unwrap(),
+            Page {
+                offset: 3,
+                limit: 7
+            }
+        );
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::convert::spark::{
     QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
     QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
     QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
-    StartTransferRequest, StartTransferResponse, StartTransferV3Request,
-    SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
+    StartTransferRequest, StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
+    SubscribeToEventsResponse, TransferFilter,
 };
 
 /// The service that wallets talk to.
@@ -103,8 +103,12 @@ impl Contract for SparkService {
         &self,
         request: Request<GenerateDepositAddressRequest>,
     ) -> Answer<GenerateDepositAddressResponse> {
-        self.call("generate_deposit_address", request, deposit::generate_deposit_address)
-            .await
+        self.call(
+            "generate_deposit_address",
+            request,
+            deposit::generate_deposit_address,
+        )
+        .await
     }
 
     async fn generate_static_deposit_address(
@@ -159,53 +163,72 @@ impl Contract for SparkService {
         &self,
         request: Request<GetUtxosForAddressRequest>,
     ) -> Answer<GetUtxosForAddressResponse> {
-        self.call("get_utxos_for_address", request, deposit::get_utxos_for_address)
-            .await
+        self.call(
+            "get_utxos_for_address",
+            request,
+            deposit::get_utxos_for_address,
+        )
+        .await
     }
 
     async fn get_utxos_for_identity(
         &self,
         request: Request<GetUtxosForIdentityRequest>,
     ) -> Answer<GetUtxosForIdentityResponse> {
-        self.call("get_utxos_for_identity", request, deposit::get_utxos_for_identity)
-            .await
+        self.call(
+            "get_utxos_for_identity",
+            request,
+            deposit::get_utxos_for_identity,
+        )
+        .await
     }
 
     async fn get_signing_commitments(
         &self,
         request: Request<GetSigningCommitmentsRequest>,
     ) -> Answer<GetSigningCommitmentsResponse> {
-        self.call("get_signing_commitments", request, commitments::get_signing_commitments)
-            .await
+        self.call(
+            "get_signing_commitments",
+            request,
+            commitments::get_signing_commitments,
+        )
+        .await
     }
 
     async fn start_transfer_v2(
         &self,
         request: Request<StartTransferRequest>,
     ) -> Answer<StartTransferResponse> {
-        self.call("start_transfer_v2", request, transfer::start_transfer_v2).await
+        self.call("start_transfer_v2", request, transfer::start_transfer_v2)
+            .await
     }
 
     async fn start_transfer_v3(
         &self,
         request: Request<StartTransferV3Request>,
     ) -> Answer<StartTransferResponse> {
-        self.call("start_transfer_v3", request, transfer::start_transfer_v3).await
+        self.call("start_transfer_v3", request, transfer::start_transfer_v3)
+            .await
     }
 
     async fn claim_transfer(
         &self,
         request: Request<ClaimTransferRequest>,
     ) -> Answer<ClaimTransferResponse> {
-        self.call("claim_transfer", request, transfer::claim_transfer).await
+        self.call("claim_transfer", request, transfer::claim_transfer)
+            .await
     }
 
     async fn claim_transfer_tweak_keys(
         &self,
         request: Request<ClaimTransferTweakKeysRequest>,
     ) -> Answer<()> {
-        self.call("claim_transfer_tweak_keys", request, transfer::claim_transfer_tweak_keys)
-            .await
+        self.call(
+            "claim_transfer_tweak_keys",
+            request,
+            transfer::claim_transfer_tweak_keys,
+        )
+        .await
     }
 
     async fn claim_transfer_sign_refunds_v2(
@@ -232,10 +255,7 @@ impl Contract for SparkService {
         .await
     }
 
-    async fn query_nodes(
-        &self,
-        request: Request<QueryNodesRequest>,
-    ) -> Answer<QueryNodesResponse> {
+    async fn query_nodes(&self, request: Request<QueryNodesRequest>) -> Answer<QueryNodesResponse> {
         self.call("query_nodes", request, query::query_nodes).await
     }
 
@@ -243,43 +263,59 @@ impl Contract for SparkService {
         &self,
         request: Request<QueryBalanceRequest>,
     ) -> Answer<QueryBalanceResponse> {
-        self.call("query_balance", request, query::query_balance).await
+        self.call("query_balance", request, query::query_balance)
+            .await
     }
 
     async fn query_all_transfers(
         &self,
         request: Request<TransferFilter>,
     ) -> Answer<QueryTransfersResponse> {
-        self.call("query_all_transfers", request, query::query_all_transfers).await
+        self.call("query_all_transfers", request, query::query_all_transfers)
+            .await
     }
 
     async fn query_pending_transfers(
         &self,
         request: Request<TransferFilter>,
     ) -> Answer<QueryTransfersResponse> {
-        self.call("query_pending_transfers", request, query::query_pending_transfers)
-            .await
+        self.call(
+            "query_pending_transfers",
+            request,
+            query::query_pending_transfers,
+        )
+        .await
     }
 
     async fn get_signing_operator_list(
         &self,
         request: Request<()>,
     ) -> Answer<GetSigningOperatorListResponse> {
-        self.run("get_signing_operator_list", request, query::get_signing_operator_list)
-            .await
+        self.run(
+            "get_signing_operator_list",
+            request,
+            query::get_signing_operator_list,
+        )
+        .await
     }
 
     async fn query_wallet_setting(
         &self,
         request: Request<QueryWalletSettingRequest>,
     ) -> Answer<QueryWalletSettingResponse> {
-        self.call("query_wallet_setting", request, settings::query_wallet_setting).await
+        self.call(
+            "query_wallet_setting",
+            request,
+            settings::query_wallet_setting,
+        )
+        .await
     }
 
     async fn subscribe_to_events(
         &self,
         request: Request<SubscribeToEventsRequest>,
     ) -> Answer<tonic::codegen::BoxStream<SubscribeToEventsResponse>> {
-        self.call("subscribe_to_events", request, events::subscribe_to_events).await
+        self.call("subscribe_to_events", request, events::subscribe_to_events)
+            .await
     }
 }

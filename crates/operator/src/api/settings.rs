@@ -3,11 +3,9 @@
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::rows::SettingRow;
 
-use tinderbox_rpc::Caller;
 use super::{Api, ApiError};
-use crate::convert::spark::{
-    QueryWalletSettingRequest, QueryWalletSettingResponse, WalletSetting,
-};
+use crate::convert::spark::{QueryWalletSettingRequest, QueryWalletSettingResponse, WalletSetting};
+use tinderbox_rpc::Caller;
 
 impl Api {
     async fn setting(&self, owner: &PublicKey) -> Result<Option<SettingRow>, ApiError> {
@@ -23,7 +21,11 @@ impl Api {
         if caller.identity() == Some(wallet) {
             return Ok(true);
         }
-        let Some(setting) = self.setting(wallet).await?.filter(|setting| setting.private) else {
+        let Some(setting) = self
+            .setting(wallet)
+            .await?
+            .filter(|setting| setting.private)
+        else {
             return Ok(true);
         };
         let reader = caller.reader()?;

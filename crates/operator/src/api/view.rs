@@ -37,7 +37,10 @@ impl Api {
         if open.is_empty() {
             return false;
         }
-        let all = join_all(open.iter().map(|flow| self.engine.settle_flow(*flow, false)));
+        let all = join_all(
+            open.iter()
+                .map(|flow| self.engine.settle_flow(*flow, false)),
+        );
         if tokio::time::timeout(SETTLE, all).await.is_err() {
             tracing::warn!(flows = open.len(), "a query could not wait for open flows");
         }
@@ -186,11 +189,13 @@ impl Api {
 
 /// Flows that hold a transfer.
 fn open_flows(row: &TransferRow) -> impl Iterator<Item = FlowId> + '_ {
-    let started =
-        (row.status == TransferStatus::SenderKeyTweakPending).then_some(row.started_by);
-    let claims = row.receivers.iter().filter_map(|receiver| match receiver.phase {
-        ClaimPhase::Locked(flow) => Some(flow),
-        _ => None,
-    });
+    let started = (row.status == TransferStatus::SenderKeyTweakPending).then_some(row.started_by);
+    let claims = row
+        .receivers
+        .iter()
+        .filter_map(|receiver| match receiver.phase {
+            ClaimPhase::Locked(flow) => Some(flow),
+            _ => None,
+        });
     started.into_iter().chain(claims)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use tinderbox_chain::{BlockRef, ConnectedBlock};
 use tinderbox_chain::follow::WINDOW;
+use tinderbox_chain::{BlockRef, ConnectedBlock};
 use tinderbox_flows::flow::Touch;
 use tinderbox_flows::record::{Index, Key, Row, Table};
 use tinderbox_flows::rows::{AddressRow, ChainRow, KnownBlock, NodeRow, UtxoRow};
@@ -89,14 +89,23 @@ impl Duties {
             changes.put(&rows, utxo)?;
         }
         let mut touches = Vec::new();
-        let height = fresh.last().map_or(first.at.height, |block| block.at.height);
+        let height = fresh
+            .last()
+            .map_or(first.at.height, |block| block.at.height);
         let known: BTreeMap<Vec<u8>, UtxoRow> = work
             .utxos
             .iter()
             .map(|utxo| (utxo.id(), utxo.clone()))
             .collect();
-        self.flip_into(height, &known, &mut work.nodes, &mut rows, &mut changes, &mut touches)
-            .await?;
+        self.flip_into(
+            height,
+            &known,
+            &mut work.nodes,
+            &mut rows,
+            &mut changes,
+            &mut touches,
+        )
+        .await?;
         for touch in &touches {
             if let Touch::Deposit(leaf) = touch {
                 work.changed.insert(*leaf);
@@ -126,10 +135,11 @@ impl Duties {
             .iter()
             .map(|block| UndoRow::id_of(block.height))
             .collect();
-        let keys = undo
-            .iter()
-            .map(Row::key)
-            .chain(forgotten.iter().map(|id| Key::new(Table::Chain, id.clone())));
+        let keys = undo.iter().map(Row::key).chain(
+            forgotten
+                .iter()
+                .map(|id| Key::new(Table::Chain, id.clone())),
+        );
         let keys: Vec<Key> = keys.collect();
         self.tables.load(&mut rows, keys).await?;
         for row in &undo {
@@ -181,7 +191,8 @@ impl Duties {
             .filter(|(_, row)| row.is_some())
             .flat_map(|(script, _)| {
                 let list = paid.remove(&script).unwrap_or_default();
-                list.into_iter().map(move |payment| (script.clone(), payment))
+                list.into_iter()
+                    .map(move |payment| (script.clone(), payment))
             })
             .collect();
         let keys: Vec<Key> = payments
@@ -235,7 +246,11 @@ impl Duties {
         let asked: BTreeSet<Txid> = candidates
             .iter()
             .flat_map(|candidate| {
-                let spent = candidate.tx.input.iter().map(|input| input.previous_output.txid);
+                let spent = candidate
+                    .tx
+                    .input
+                    .iter()
+                    .map(|input| input.previous_output.txid);
                 std::iter::once(candidate.txid).chain(spent)
             })
             .collect();
@@ -296,11 +311,7 @@ impl Duties {
 
     /// Nodes below those that left. Direct children die; below a child whose own transaction the
     /// watchtower will publish, or whose parent was published in the fee-paying form, everything.
-    async fn take_orphans(
-        &self,
-        rows: &mut Snapshot,
-        work: &mut Work,
-    ) -> Result<(), TableError> {
+    async fn take_orphans(&self, rows: &mut Snapshot, work: &mut Work) -> Result<(), TableError> {
         let mut parents: Vec<(LeafId, bool, u32)> = work
             .undo
             .iter()
@@ -356,7 +367,11 @@ fn foreign_spends(
         if input.previous_output.vout != 0 {
             continue;
         }
-        for id in by_txid.get(&input.previous_output.txid).into_iter().flatten() {
+        for id in by_txid
+            .get(&input.previous_output.txid)
+            .into_iter()
+            .flatten()
+        {
             let Some(node) = work.nodes.get_mut(id) else {
                 continue;
             };

@@ -36,7 +36,10 @@ impl Duties {
             .map(|block| UndoRow::id_of(block.height))
             .collect();
         self.tables
-            .load(&mut rows, ids.iter().map(|id| Key::new(Table::Chain, id.clone())))
+            .load(
+                &mut rows,
+                ids.iter().map(|id| Key::new(Table::Chain, id.clone())),
+            )
             .await?;
         let mut changes = Changes::new();
         let mut undo = UndoRow::default();
@@ -50,7 +53,10 @@ impl Duties {
         let mut nodes: BTreeSet<LeafId> = undo.nodes.into_iter().collect();
         let utxos: BTreeSet<Vec<u8>> = undo.utxos.into_iter().collect();
         self.tables
-            .load(&mut rows, utxos.iter().map(|id| Key::new(Table::Utxo, id.clone())))
+            .load(
+                &mut rows,
+                utxos.iter().map(|id| Key::new(Table::Utxo, id.clone())),
+            )
             .await?;
         let mut unburied = BTreeSet::new();
         for id in utxos {
@@ -76,7 +82,9 @@ impl Duties {
         self.tables
             .load(
                 &mut rows,
-                nodes.iter().map(|id| Key::new(Table::Node, NodeRow::id_of(id))),
+                nodes
+                    .iter()
+                    .map(|id| Key::new(Table::Node, NodeRow::id_of(id))),
             )
             .await?;
         for id in nodes {

@@ -44,11 +44,8 @@ pub(super) fn part_of(node: &NodeRow, txid: &Txid) -> Option<Part> {
 
 /// True if the refund carries its signature: without one nobody could leave.
 pub(super) fn is_signed(raw: &[u8]) -> bool {
-    deserialize::<Transaction>(raw).is_ok_and(|tx| {
-        tx.input
-            .iter()
-            .all(|input| !input.witness.is_empty())
-    })
+    deserialize::<Transaction>(raw)
+        .is_ok_and(|tx| tx.input.iter().all(|input| !input.witness.is_empty()))
 }
 
 /// Notes that `part` confirmed at `height`. Returns true if that changed the node.

@@ -55,10 +55,10 @@ impl Duties {
                     .load(rows, [Key::new(Table::Tree, found.row.tree.bytes16())])
                     .await?;
             }
-            let Some(mut node) = nodes
-                .get(&id)
-                .cloned()
-                .map_or_else(|| rows.get::<NodeRow>(NodeRow::id_of(&id)), |node| Ok(Some(node)))?
+            let Some(mut node) = nodes.get(&id).cloned().map_or_else(
+                || rows.get::<NodeRow>(NodeRow::id_of(&id)),
+                |node| Ok(Some(node)),
+            )?
             else {
                 continue;
             };
@@ -145,7 +145,9 @@ pub async fn run_flips(duties: Duties, stop: impl Future<Output = ()>) {
         match duties.flip().await {
             // Whoever changed a row meanwhile looks itself, or the next sweep does.
             Ok(_) | Err(TableError::Conflict) => {}
-            Err(error) => tracing::warn!(%error, "looking at waiting deposits failed; trying again"),
+            Err(error) => {
+                tracing::warn!(%error, "looking at waiting deposits failed; trying again")
+            }
         }
     }
 }

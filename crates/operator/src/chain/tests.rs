@@ -35,7 +35,9 @@ const LEAF: LeafId = LeafId::from_bytes16([1; 16]);
 const TREE: TreeId = TreeId::from_bytes16([2; 16]);
 
 fn key(byte: u8) -> PublicKey {
-    SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+    SecretKey::from_slice(&[byte; 32])
+        .unwrap()
+        .public_key(SECP256K1)
 }
 
 fn script(byte: u8) -> ScriptBuf {
@@ -200,7 +202,11 @@ impl Bench {
     }
 
     async fn node(&self) -> NodeRow {
-        self.tables.get(NodeRow::id_of(&LEAF)).await.unwrap().unwrap()
+        self.tables
+            .get(NodeRow::id_of(&LEAF))
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn tree(&self) -> TreeRow {
@@ -208,7 +214,10 @@ impl Bench {
     }
 
     async fn utxo(&self, coin: &Coin) -> Option<UtxoRow> {
-        self.tables.get(UtxoRow::id_of(&coin.outpoint())).await.unwrap()
+        self.tables
+            .get(UtxoRow::id_of(&coin.outpoint()))
+            .await
+            .unwrap()
     }
 
     /// Blocks with these transactions on top of the tip; `fork` makes them differ.
@@ -252,8 +261,17 @@ impl Bench {
             height: block.height,
             hash: block.hash,
         };
-        let to = chain.blocks.iter().find(|block| block.height.0 == height).map(as_ref).unwrap();
-        let removed = chain.blocks.iter().filter(|block| block.height.0 > height).map(as_ref);
+        let to = chain
+            .blocks
+            .iter()
+            .find(|block| block.height.0 == height)
+            .map(as_ref)
+            .unwrap();
+        let removed = chain
+            .blocks
+            .iter()
+            .filter(|block| block.height.0 > height)
+            .map(as_ref);
         let event = ChainEvent::Disconnected {
             to,
             removed: removed.collect(),
@@ -271,7 +289,9 @@ async fn deposit_becomes_spendable_at_its_third_block_and_not_before() {
     bench.put(&coin.tree(TreeStatus::Pending)).await;
     bench.put(&coin.utxo()).await;
     let mut events = bench.events.listen();
-    bench.mine(vec![vec![], vec![coin.deposit.clone()], vec![]]).await;
+    bench
+        .mine(vec![vec![], vec![coin.deposit.clone()], vec![]])
+        .await;
     assert_eq!(bench.node().await.status, NodeStatus::Creating);
     assert!(events.try_recv().is_err());
     bench.mine(vec![vec![]]).await;
@@ -285,7 +305,9 @@ async fn deposit_becomes_spendable_at_its_third_block_and_not_before() {
 async fn deposit_that_is_claimed_late_becomes_spendable_at_the_next_look() {
     let (mut bench, coin) = (Bench::new(), Coin::new());
     bench.put(&coin.address()).await;
-    bench.mine(vec![vec![coin.deposit.clone()], vec![], vec![]]).await;
+    bench
+        .mine(vec![vec![coin.deposit.clone()], vec![], vec![]])
+        .await;
     let utxo = bench.utxo(&coin).await.unwrap();
     assert_eq!(utxo.block.map(|(height, _)| height), Some(BlockHeight(0)));
     bench.put(&coin.node(NodeStatus::Creating)).await;
@@ -303,7 +325,9 @@ async fn leaf_without_a_signed_refund_does_not_become_spendable() {
     bench.put(&coin.address()).await;
     bench.put(&node).await;
     bench.put(&coin.tree(TreeStatus::Pending)).await;
-    bench.mine(vec![vec![coin.deposit.clone()], vec![], vec![], vec![]]).await;
+    bench
+        .mine(vec![vec![coin.deposit.clone()], vec![], vec![], vec![]])
+        .await;
     assert_eq!(bench.node().await.status, NodeStatus::Creating);
 }
 
@@ -320,18 +344,32 @@ async fn node_and_refund_on_chain_are_followed_and_taken_back() {
     bench.put(&coin.address()).await;
     bench.put(&coin.node(NodeStatus::TransferLocked)).await;
     bench.put(&coin.tree(TreeStatus::Available)).await;
-    bench.mine(vec![vec![], vec![], vec![coin.root.clone()]]).await;
+    bench
+        .mine(vec![vec![], vec![], vec![coin.root.clone()]])
+        .await;
     let node = bench.node().await;
-    assert_eq!((node.status, node.node_confirmed), (NodeStatus::OnChain, Some(BlockHeight(2))));
+    assert_eq!(
+        (node.status, node.node_confirmed),
+        (NodeStatus::OnChain, Some(BlockHeight(2)))
+    );
     bench.mine(vec![vec![coin.direct_from_cpfp.clone()]]).await;
     let node = bench.node().await;
-    assert_eq!((node.status, node.refund_confirmed), (NodeStatus::Exited, Some(BlockHeight(3))));
+    assert_eq!(
+        (node.status, node.refund_confirmed),
+        (NodeStatus::Exited, Some(BlockHeight(3)))
+    );
     bench.rewind(2).await;
     let node = bench.node().await;
-    assert_eq!((node.status, node.refund_confirmed), (NodeStatus::OnChain, None));
+    assert_eq!(
+        (node.status, node.refund_confirmed),
+        (NodeStatus::OnChain, None)
+    );
     bench.rewind(1).await;
     let node = bench.node().await;
-    assert_eq!((node.status, node.node_confirmed), (NodeStatus::TransferLocked, None));
+    assert_eq!(
+        (node.status, node.node_confirmed),
+        (NodeStatus::TransferLocked, None)
+    );
     assert_eq!(node.before_chain, None);
 }
 
@@ -339,10 +377,18 @@ async fn node_and_refund_on_chain_are_followed_and_taken_back() {
 async fn foreign_refund_takes_the_leaf_out() {
     let (mut bench, coin) = (Bench::new(), Coin::new());
     bench.put(&coin.node(NodeStatus::Available)).await;
-    let stale = spend(3, OutPoint::new(coin.root.compute_txid(), 0), 1900, script(8));
+    let stale = spend(
+        3,
+        OutPoint::new(coin.root.compute_txid(), 0),
+        1900,
+        script(8),
+    );
     bench.mine(vec![vec![coin.root.clone()], vec![stale]]).await;
     let node = bench.node().await;
-    assert_eq!((node.status, node.refund_confirmed), (NodeStatus::OnChain, Some(BlockHeight(1))));
+    assert_eq!(
+        (node.status, node.refund_confirmed),
+        (NodeStatus::OnChain, Some(BlockHeight(1)))
+    );
 }
 
 #[tokio::test]
@@ -350,7 +396,12 @@ async fn children_die_with_their_parent_and_come_back_with_it() {
     let (mut bench, coin) = (Bench::new(), Coin::new());
     let child = LeafId::from_bytes16([4; 16]);
     bench.put(&coin.node(NodeStatus::SplitLocked)).await;
-    let child_tx = spend(3, OutPoint::new(coin.root.compute_txid(), 0), 2000, script(9));
+    let child_tx = spend(
+        3,
+        OutPoint::new(coin.root.compute_txid(), 0),
+        2000,
+        script(9),
+    );
     let row = NodeRow {
         id: child,
         parent: Some(LEAF),
@@ -373,7 +424,11 @@ async fn children_die_with_their_parent_and_come_back_with_it() {
     assert_eq!(status(&bench).await, NodeStatus::ParentExited);
     bench.mine(vec![vec![child_tx]]).await;
     assert_eq!(status(&bench).await, NodeStatus::OnChain);
-    assert_eq!(bench.node().await.refund_confirmed, None, "its child is no refund");
+    assert_eq!(
+        bench.node().await.refund_confirmed,
+        None,
+        "its child is no refund"
+    );
     bench.rewind(0).await;
     assert_eq!(status(&bench).await, NodeStatus::Available);
     assert_eq!(bench.node().await.status, NodeStatus::SplitLocked);
@@ -386,7 +441,9 @@ async fn reorganised_deposit_waits_again_and_returns() {
     bench.put(&coin.node(NodeStatus::Creating)).await;
     bench.put(&coin.tree(TreeStatus::Pending)).await;
     bench.put(&coin.utxo()).await;
-    bench.mine(vec![vec![], vec![coin.deposit.clone()], vec![], vec![]]).await;
+    bench
+        .mine(vec![vec![], vec![coin.deposit.clone()], vec![], vec![]])
+        .await;
     assert_eq!(bench.node().await.status, NodeStatus::Available);
     bench.rewind(0).await;
     assert_eq!(bench.node().await.status, NodeStatus::Creating);
@@ -428,13 +485,19 @@ async fn thousands_of_blocks_leave_a_bounded_log() {
     let (mut bench, coin) = (Bench::new(), Coin::new());
     bench.put(&coin.address()).await;
     bench.mine(vec![vec![coin.deposit.clone()]]).await;
-    let undo = Key::new(tinderbox_flows::record::Table::Chain, UndoRow::id_of(BlockHeight(0)));
+    let undo = Key::new(
+        tinderbox_flows::record::Table::Chain,
+        UndoRow::id_of(BlockHeight(0)),
+    );
     assert!(bench.store.contents().contains_key(&undo));
     bench.mine(vec![Vec::new(); 2050]).await;
     let chain: ChainRow = bench.tables.get(ChainRow::ID).await.unwrap().unwrap();
     assert_eq!(chain.blocks.len(), tinderbox_chain::follow::WINDOW);
     assert_eq!(chain.tip().unwrap().height, BlockHeight(2050));
-    assert!(!bench.store.contents().contains_key(&undo), "old log entries are kept");
+    assert!(
+        !bench.store.contents().contains_key(&undo),
+        "old log entries are kept"
+    );
 }
 
 /// A node that notes what it is sent.
@@ -483,9 +546,16 @@ async fn watchtower_sends_the_refund_when_its_timelock_is_over_and_not_before() 
     // Confirmed at height 1: the first block that may hold it is 2051.
     assert_eq!(tower.pass(BlockHeight(2049)).await.unwrap(), 0);
     assert_eq!(tower.pass(BlockHeight(2050)).await.unwrap(), 1);
-    assert_eq!(*sent.0.lock().unwrap(), [coin.direct_from_cpfp.compute_txid()]);
+    assert_eq!(
+        *sent.0.lock().unwrap(),
+        [coin.direct_from_cpfp.compute_txid()]
+    );
     bench.mine(vec![vec![coin.direct_from_cpfp.clone()]]).await;
-    assert_eq!(tower.pass(BlockHeight(2052)).await.unwrap(), 0, "it is confirmed");
+    assert_eq!(
+        tower.pass(BlockHeight(2052)).await.unwrap(),
+        0,
+        "it is confirmed"
+    );
 }
 
 #[tokio::test]

@@ -125,7 +125,9 @@ impl Watchtower {
             && let Some(refunds) = self.intermediate(node).await?
         {
             sent += self.send(&refunds.direct, height, tip, node).await;
-            sent += self.send(&refunds.direct_from_cpfp, height, tip, node).await;
+            sent += self
+                .send(&refunds.direct_from_cpfp, height, tip, node)
+                .await;
         }
         if sent == 0 {
             sent += self.send(&node.txs.direct_refund, height, tip, node).await;
@@ -171,7 +173,13 @@ impl Watchtower {
     }
 
     /// Sends a transaction that spends an output of height `confirmed`, if its time has come.
-    async fn send(&self, raw: &[u8], confirmed: BlockHeight, tip: BlockHeight, node: &NodeRow) -> usize {
+    async fn send(
+        &self,
+        raw: &[u8],
+        confirmed: BlockHeight,
+        tip: BlockHeight,
+        node: &NodeRow,
+    ) -> usize {
         let Ok(tx) = deserialize::<Transaction>(raw) else {
             return 0;
         };

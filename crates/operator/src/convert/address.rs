@@ -27,10 +27,7 @@ pub fn address(row: &AddressRow, hash_variant: i32) -> spark::Address {
     spark::Address {
         address: row.address.clone(),
         verifying_key: row.verifying_key.serialize().to_vec(),
-        deposit_address_proof: row
-            .proof
-            .as_ref()
-            .map(|stored| proof(stored, hash_variant)),
+        deposit_address_proof: row.proof.as_ref().map(|stored| proof(stored, hash_variant)),
         is_static: row.is_static,
     }
 }

@@ -174,8 +174,12 @@ pub fn commitments<'a>(
 /// # Errors
 /// A refusal that names `field`.
 pub fn operator(field: &str, identifier: &str) -> Result<OperatorIndex, Refusal> {
-    OperatorIndex::from_identifier(identifier)
-        .map_err(|_| malformed(field, format!("\"{identifier}\" is not an operator's identifier")))
+    OperatorIndex::from_identifier(identifier).map_err(|_| {
+        malformed(
+            field,
+            format!("\"{identifier}\" is not an operator's identifier"),
+        )
+    })
 }
 
 /// A signature share of 32 bytes.
@@ -183,8 +187,12 @@ pub fn operator(field: &str, identifier: &str) -> Result<OperatorIndex, Refusal>
 /// # Errors
 /// A refusal that names `field`.
 pub fn signature_share(field: &str, bytes: &[u8]) -> Result<SignatureShare, Refusal> {
-    let share = <[u8; 32]>::try_from(bytes)
-        .map_err(|_| malformed(field, format!("{} bytes, a signature share has 32", bytes.len())))?;
+    let share = <[u8; 32]>::try_from(bytes).map_err(|_| {
+        malformed(
+            field,
+            format!("{} bytes, a signature share has 32", bytes.len()),
+        )
+    })?;
     Ok(SignatureShare(share))
 }
 
@@ -198,8 +206,16 @@ mod tests {
         assert_eq!(instant("t", Some(&timestamp(time))).unwrap(), Some(time));
         assert_eq!(instant("t", Some(&timestamp(Millis(0)))).unwrap(), None);
         assert_eq!(instant("t", None).unwrap(), None);
-        let before = Timestamp { seconds: -1, nanos: 0 };
-        assert!(instant("t", Some(&before)).unwrap_err().message.contains('t'));
+        let before = Timestamp {
+            seconds: -1,
+            nanos: 0,
+        };
+        assert!(
+            instant("t", Some(&before))
+                .unwrap_err()
+                .message
+                .contains('t')
+        );
     }
 
     #[test]
@@ -213,7 +229,13 @@ mod tests {
     #[test]
     fn foreign_and_absent_networks_are_refused() {
         assert!(check_network(2, Network::Local).is_ok());
-        assert_eq!(check_network(0, Network::Local).unwrap_err().reason, Reason::MissingField);
-        assert_eq!(check_network(1, Network::Local).unwrap_err().reason, Reason::MalformedField);
+        assert_eq!(
+            check_network(0, Network::Local).unwrap_err().reason,
+            Reason::MissingField
+        );
+        assert_eq!(
+            check_network(1, Network::Local).unwrap_err().reason,
+            Reason::MalformedField
+        );
     }
 }

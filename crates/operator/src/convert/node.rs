@@ -16,7 +16,10 @@ pub fn signing_keyshare(
     updated: Millis,
 ) -> spark::SigningKeyshare {
     spark::SigningKeyshare {
-        owner_identifiers: site.everyone().map(|operator| operator.identifier()).collect(),
+        owner_identifiers: site
+            .everyone()
+            .map(|operator| operator.identifier())
+            .collect(),
         threshold: u32::from(site.threshold),
         public_key: keyshare.group_key.serialize().to_vec(),
         public_shares: (0u16..)

@@ -29,8 +29,7 @@ fn user_share(
     share: &[u8],
     operators: Option<&spark::SigningCommitments>,
 ) -> Result<UserShare, Refusal> {
-    let operators =
-        operators.ok_or_else(|| missing(&format!("{field}.signing_commitments")))?;
+    let operators = operators.ok_or_else(|| missing(&format!("{field}.signing_commitments")))?;
     Ok(UserShare {
         commitment: commitment(&format!("{field}.signing_nonce_commitment"), nonce)?,
         share: signature_share(&format!("{field}.user_signature"), share)?,
@@ -52,7 +51,10 @@ pub fn user_job(field: &str, wire: &spark::UserSignedTxSigningJob) -> Result<Use
     if wire.additional_inputs.len() > MAX_MORE_INPUTS {
         return Err(malformed(
             &format!("{field}.additional_inputs"),
-            format!("{} entries, {MAX_MORE_INPUTS} are the most", wire.additional_inputs.len()),
+            format!(
+                "{} entries, {MAX_MORE_INPUTS} are the most",
+                wire.additional_inputs.len()
+            ),
         ));
     }
     let leaf = match wire.leaf_id.as_str() {
@@ -99,10 +101,7 @@ pub fn required_job(
     user_job(field, wire.ok_or_else(|| missing(field))?)
 }
 
-fn user_jobs(
-    field: &str,
-    wire: &[spark::UserSignedTxSigningJob],
-) -> Result<Vec<UserJob>, Refusal> {
+fn user_jobs(field: &str, wire: &[spark::UserSignedTxSigningJob]) -> Result<Vec<UserJob>, Refusal> {
     if wire.len() > MAX_LEAVES {
         return Err(Refusal::new(
             Reason::MalformedField,
@@ -127,7 +126,10 @@ fn package(wire: Wire<'_>) -> Result<TweakPackage, Refusal> {
     if wire.user_signature.is_empty() || wire.user_signature.len() > MAX_DER {
         return Err(malformed(
             "user_signature",
-            format!("{} bytes, a signature has 1 to {MAX_DER}", wire.user_signature.len()),
+            format!(
+                "{} bytes, a signature has 1 to {MAX_DER}",
+                wire.user_signature.len()
+            ),
         ));
     }
     let ciphertext: usize = wire.tweaks.values().map(Vec::len).sum();

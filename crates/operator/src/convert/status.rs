@@ -53,7 +53,9 @@ pub fn transfer(row: &TransferRow, place: Option<usize>) -> spark::TransferStatu
         (TransferStatus::SenderKeyTweakPending, _) => Wire::SenderKeyTweakPending,
         (TransferStatus::Returned, _) | (_, Some(ClaimPhase::Cancelled)) => Wire::Returned,
         (TransferStatus::Completed, _) | (_, Some(ClaimPhase::Completed)) => Wire::Completed,
-        (TransferStatus::SenderKeyTweaked, Some(ClaimPhase::KeyTweaked)) => Wire::ReceiverKeyTweaked,
+        (TransferStatus::SenderKeyTweaked, Some(ClaimPhase::KeyTweaked)) => {
+            Wire::ReceiverKeyTweaked
+        }
         (TransferStatus::SenderKeyTweaked, Some(ClaimPhase::Locked(_))) => {
             Wire::ReceiverKeyTweakLocked
         }

@@ -139,7 +139,9 @@ fn party_id(transfer: &TransferId, identity: &PublicKey, role: &[u8]) -> String 
     let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_custom_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -148,8 +150,8 @@ mod tests {
     use tinderbox_flows::rows::{
         ClaimPhase, FlowId, LeafRefunds, ReceiverRow, TransferKind, TransferStatus,
     };
-    use tinderbox_flows::secret::SealedShare;
     use tinderbox_flows::rows::{KeyshareId, KeyshareStatus, NodeStatus, NodeTxs};
+    use tinderbox_flows::secret::SealedShare;
     use tinderbox_frost::OperatorIndex;
     use tinderbox_protocol::{LeafSequence, Network, Sats, TreeId};
 
@@ -157,7 +159,9 @@ mod tests {
     use crate::convert::spark::TransferStatus as Wire;
 
     fn key(byte: u8) -> PublicKey {
-        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+        SecretKey::from_slice(&[byte; 32])
+            .unwrap()
+            .public_key(SECP256K1)
     }
 
     fn leaf(byte: u8) -> LeafId {
@@ -265,14 +269,21 @@ mod tests {
         let leaves = nodes(&row);
         let seen = transfer(&row, View::of(&row, &key(2)), &leaves, &site());
         assert_eq!(seen.leaves.len(), 1);
-        assert_eq!(seen.leaves[0].leaf.as_ref().unwrap().id, leaf(2).to_string());
+        assert_eq!(
+            seen.leaves[0].leaf.as_ref().unwrap().id,
+            leaf(2).to_string()
+        );
         assert_eq!((seen.total_value, seen.receivers.len()), (200, 1));
         assert_eq!(seen.status(), Wire::Completed);
         // The sender receives a part itself: it sees that part.
         assert_eq!(View::of(&row, &key(1)), View::Receiver(0));
         let seen = transfer(&row, View::Whole, &leaves, &site());
         assert_eq!((seen.leaves.len(), seen.total_value), (2, 300));
-        assert_eq!(seen.status(), Wire::SenderKeyTweaked, "not all have claimed");
+        assert_eq!(
+            seen.status(),
+            Wire::SenderKeyTweaked,
+            "not all have claimed"
+        );
     }
 
     #[test]
@@ -280,7 +291,10 @@ mod tests {
         for (phase, status) in [
             (ClaimPhase::Pending, Wire::SenderKeyTweaked),
             (ClaimPhase::KeyTweaked, Wire::ReceiverKeyTweaked),
-            (ClaimPhase::Locked(FlowId([1; 16])), Wire::ReceiverKeyTweakLocked),
+            (
+                ClaimPhase::Locked(FlowId([1; 16])),
+                Wire::ReceiverKeyTweakLocked,
+            ),
             (ClaimPhase::KeyTweakApplied, Wire::ReceiverKeyTweakApplied),
             (ClaimPhase::RefundSigned, Wire::ReceiverRefundSigned),
             (ClaimPhase::Completed, Wire::Completed),
@@ -296,11 +310,18 @@ mod tests {
     fn nothing_that_wallets_need_is_left_out() {
         let row = row(vec![receiver(2, ClaimPhase::Pending)]);
         let seen = transfer(&row, View::Whole, &nodes(&row), &site());
-        assert_eq!(seen.expiry_time, Some(field::timestamp(Millis(0))), "epoch, not absent");
+        assert_eq!(
+            seen.expiry_time,
+            Some(field::timestamp(Millis(0))),
+            "epoch, not absent"
+        );
         assert_eq!(seen.spark_invoice, "invoice");
         assert_eq!(seen.network, 2);
         let node = seen.leaves[0].leaf.as_ref().unwrap();
-        assert_eq!((node.status.as_str(), node.treenode_status), ("TRANSFER_LOCKED", 3));
+        assert_eq!(
+            (node.status.as_str(), node.treenode_status),
+            ("TRANSFER_LOCKED", 3)
+        );
         let keyshare = node.signing_keyshare.as_ref().unwrap();
         assert_eq!(keyshare.owner_identifiers.len(), 3);
         assert_eq!(keyshare.owner_identifiers[0], OperatorIndex(0).identifier());

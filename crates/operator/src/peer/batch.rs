@@ -14,7 +14,9 @@ pub(super) const FULL: usize = 2_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// Another release, or no operator at all.
-    #[error("format {found} is unknown, this release knows {FORMAT}: run compatible releases on all operators")]
+    #[error(
+        "format {found} is unknown, this release knows {FORMAT}: run compatible releases on all operators"
+    )]
     Version {
         /// The version in the envelope.
         found: u32,
@@ -74,17 +76,30 @@ mod tests {
     #[test]
     fn list_survives_its_envelope() {
         let items = [
-            Item { number: 7, body: vec![1, 2] },
-            Item { number: 8, body: Vec::new() },
+            Item {
+                number: 7,
+                body: vec![1, 2],
+            },
+            Item {
+                number: 8,
+                body: Vec::new(),
+            },
         ];
         let found: Vec<Item> = open(&seal(&items).unwrap()).unwrap();
         assert_eq!(found.len(), 2);
-        assert_eq!((found[0].number, found[0].body.as_slice()), (7, &[1, 2][..]));
+        assert_eq!(
+            (found[0].number, found[0].body.as_slice()),
+            (7, &[1, 2][..])
+        );
     }
 
     #[test]
     fn other_release_and_damage_are_told_apart() {
-        let mut envelope = seal(&[Answer { number: 1, body: Err("no".into()) }]).unwrap();
+        let mut envelope = seal(&[Answer {
+            number: 1,
+            body: Err("no".into()),
+        }])
+        .unwrap();
         envelope.version += 1;
         assert!(matches!(
             open::<Answer>(&envelope).unwrap_err(),
@@ -92,6 +107,9 @@ mod tests {
         ));
         envelope.version = FORMAT;
         envelope.body.truncate(2);
-        assert!(matches!(open::<Answer>(&envelope).unwrap_err(), BatchError::Damaged(_)));
+        assert!(matches!(
+            open::<Answer>(&envelope).unwrap_err(),
+            BatchError::Damaged(_)
+        ));
     }
 }

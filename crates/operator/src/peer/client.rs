@@ -1,7 +1,7 @@
 //! Sending to the other operators.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +34,11 @@ pub struct PeerTarget {
     pub channel: Channel,
 }
 
+/// How often an operator that does not answer is asked whether it is back.
+const PROBE_DOWN: Duration = Duration::from_millis(500);
+/// How often one that does is asked, so that its silence is noticed when nobody else asks.
+const PROBE_UP: Duration = Duration::from_secs(10);
+
 struct Lanes {
     agree: Lane,
     dkg: Lane,
@@ -43,7 +48,7 @@ struct Lanes {
 
 /// The way to all other operators.
 pub struct PeerClient {
-    lanes: BTreeMap<OperatorIndex, Lanes>,
+    lanes: BTreeMap<OperatorIndex, Arc<Lanes>>,
 }
 
 impl PeerClient {
@@ -86,10 +91,10 @@ impl PeerClient {
 }
 
 impl Lanes {
-    fn start(client: &PeerServiceClient<Channel>) -> Self {
+    fn start(client: &PeerServiceClient<Channel>) -> Arc<Self> {
         let health = Arc::<Health>::default();
         let (agree, dkg, nonces) = (client.clone(), client.clone(), client.clone());
-        Self {
+        let lanes = Arc::new(Self {
             agree: Lane::start(
                 move |envelope| {
                     let mut client = agree.clone();
@@ -115,7 +120,28 @@ impl Lanes {
                 NONCES,
             ),
             health,
+        });
+        tokio::spawn(probe(Arc::downgrade(&lanes)));
+        lanes
+    }
+}
+
+/// Asks for no nonces, again and again: an exchange that only shows that the operator is there.
+/// Ends with the lanes.
+async fn probe(lanes: Weak<Lanes>) {
+    let Ok(nothing) = encode(&0u32) else { return };
+    loop {
+        let Some(lanes) = lanes.upgrade() else { return };
+        if let Err(why) = lanes.nonces.ask(nothing.clone()).await {
+            tracing::debug!(why, "another operator does not answer");
         }
+        let pause = if lanes.health.is_up() {
+            PROBE_UP
+        } else {
+            PROBE_DOWN
+        };
+        drop(lanes);
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A queue of messages for one operator.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,26 +23,29 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How an operator has been answering. Shared by its lanes.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    up: AtomicBool,
     failures: AtomicU32,
     until: Mutex<Option<Instant>>,
 }
 
 impl Health {
     fn good(&self) {
+        self.up.store(true, Ordering::Relaxed);
         if self.failures.swap(0, Ordering::Relaxed) > 0 {
             *self.until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
     fn bad(&self) {
+        self.up.store(false, Ordering::Relaxed);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(10);
         let pause = (FIRST_PAUSE * 2u32.pow(failures)).min(LAST_PAUSE);
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
     }
 
-    /// True unless the last exchange failed.
+    /// True if the last exchange succeeded.
     pub(super) fn is_up(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) == 0
+        self.up.load(Ordering::Relaxed)
     }
 
     async fn pause(&self) {
@@ -92,12 +95,8 @@ impl Lane {
     }
 }
 
-async fn work<S, F>(
-    mut waiting: mpsc::Receiver<Ask>,
-    send: S,
-    health: Arc<Health>,
-    limit: Duration,
-) where
+async fn work<S, F>(mut waiting: mpsc::Receiver<Ask>, send: S, health: Arc<Health>, limit: Duration)
+where
     S: Fn(Envelope) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Envelope, tonic::Status>> + Send + 'static,
 {
@@ -229,7 +228,10 @@ mod tests {
         for (number, answer) in (0u16..).zip(answers) {
             assert_eq!(answer.unwrap(), number.to_be_bytes());
         }
-        assert!(envelopes.load(Ordering::Relaxed) < 100, "messages were not batched");
+        assert!(
+            envelopes.load(Ordering::Relaxed) < 100,
+            "messages were not batched"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,7 +47,9 @@ impl PeerServer {
     {
         let from = Peer::of(&request)?.operator;
         if from == self.engine.core().site.me {
-            return Err(Status::permission_denied("an operator does not call itself: check the addresses"));
+            return Err(Status::permission_denied(
+                "an operator does not call itself: check the addresses",
+            ));
         }
         let items: Vec<Item> = open(request.get_ref()).map_err(refuse)?;
         let tasks = items.into_iter().map(|item| {
@@ -105,8 +107,14 @@ impl PeerService for PeerServer {
             if count > MAX_NONCES {
                 return Err(format!("{count} nonces at once, {MAX_NONCES} are the most"));
             }
+            if count == 0 {
+                return Ok(Vec::new());
+            }
             let signer = &server.engine.core().signer;
-            signer.nonces(count).await.map_err(|error| error.to_string())
+            signer
+                .nonces(count)
+                .await
+                .map_err(|error| error.to_string())
         })
         .await
     }

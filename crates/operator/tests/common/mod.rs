@@ -38,7 +38,9 @@ fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    held.iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }
 
 pub struct Network {
@@ -104,7 +106,11 @@ impl Network {
                 }
             })
             .collect();
-        Self { node, folder, files }
+        Self {
+            node,
+            folder,
+            files,
+        }
     }
 
     pub async fn start(&self) -> Vec<Running> {
@@ -128,16 +134,26 @@ pub struct Wallet {
 impl Wallet {
     pub async fn connect(operator: &Running, identity: &SecretKey) -> Self {
         let url = format!("https://localhost:{}", operator.public_address().port());
-        let channel = client::connect(&url, &TlsTrust::LocalInsecure).await.unwrap();
+        let channel = client::connect(&url, &TlsTrust::LocalInsecure)
+            .await
+            .unwrap();
         let mut authn = client::authn(channel.clone());
         let public_key = identity.public_key(SECP256K1).serialize().to_vec();
         let challenge = authn
-            .get_challenge(GetChallengeRequest { public_key: public_key.clone() })
+            .get_challenge(GetChallengeRequest {
+                public_key: public_key.clone(),
+            })
             .await
             .unwrap()
             .into_inner()
             .protected_challenge;
-        let encoded = challenge.as_ref().unwrap().challenge.as_ref().unwrap().encode_to_vec();
+        let encoded = challenge
+            .as_ref()
+            .unwrap()
+            .challenge
+            .as_ref()
+            .unwrap()
+            .encode_to_vec();
         let digest = sha256::Hash::hash(&encoded).to_byte_array();
         let signature = SECP256K1.sign_ecdsa(&Message::from_digest(digest), identity);
         let session = authn

@@ -9,7 +9,6 @@ use tinderbox_frost::tweak;
 use tinderbox_protocol::{LeafId, deposit};
 use tinderbox_store::Scan;
 
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::address::address;
 use crate::convert::field::{check_network, leaf_id, malformed, public_key};
@@ -17,6 +16,7 @@ use crate::convert::spark::{
     GenerateDepositAddressRequest, GenerateDepositAddressResponse,
     GenerateStaticDepositAddressRequest, GenerateStaticDepositAddressResponse,
 };
+use tinderbox_rpc::Caller;
 
 /// Key shares to try when others of this operator's processes take the same.
 const DRAWS: usize = 8;
@@ -65,7 +65,10 @@ pub async fn generate_static_deposit_address(
 fn check_variant(variant: i32) -> Result<(), Refusal> {
     match variant {
         0 | 1 => Ok(()),
-        other => Err(malformed("hash_variant", format!("{other} is unknown, use 1"))),
+        other => Err(malformed(
+            "hash_variant",
+            format!("{other} is unknown, use 1"),
+        )),
     }
 }
 
@@ -75,7 +78,12 @@ async fn check_cap(api: &Api, owner: PublicKey) -> Result<(), ApiError> {
     let prefix = AddressRow::prefix(&owner, api.core.site.network, false);
     let mut scan = Scan::prefix(Index::AddressByOwner, &prefix);
     scan.limit = cap;
-    let unused = api.core.store.scan(scan).await.map_err(crate::tables::TableError::from)?;
+    let unused = api
+        .core
+        .store
+        .scan(scan)
+        .await
+        .map_err(crate::tables::TableError::from)?;
     if unused.len() >= cap {
         return Err(Refusal::new(
             Reason::LimitExceeded,
@@ -116,7 +124,10 @@ async fn find_default(api: &Api, owner: PublicKey) -> Result<Option<AddressRow>,
     let Some(default) = api.tables.get::<DefaultAddressRow>(id).await? else {
         return Ok(None);
     };
-    let row = api.tables.get::<AddressRow>(default.script.to_bytes()).await?;
+    let row = api
+        .tables
+        .get::<AddressRow>(default.script.to_bytes())
+        .await?;
     Ok(row.filter(|row| row.proof.is_some()))
 }
 
@@ -146,7 +157,7 @@ async fn make(
             nonces: nonces.clone(),
             nonces_legacy: nonces_legacy.clone(),
         };
-        match api.run(Request::Address(request)).await {
+        match api.run(Request::Address(Box::new(request))).await {
             Ok(_) => {
                 let row = api.tables.get::<KeyshareRow>(keyshare.0.to_vec()).await?;
                 return made(api, row, owner_signing).await;

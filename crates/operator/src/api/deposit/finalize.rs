@@ -7,13 +7,13 @@ use tinderbox_flows::request::{DepositRequest, Request, deposit_outpoints};
 use tinderbox_flows::rows::{AddressRow, NodeRow, TreeRow};
 use tinderbox_protocol::{LeafId, TreeId};
 
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{check_network, malformed, missing};
 use crate::convert::package::required_job;
 use crate::convert::spark::{
     FinalizeDepositTreeCreationRequest, FinalizeDepositTreeCreationResponse, Utxo,
 };
+use tinderbox_rpc::Caller;
 
 /// Makes a tree of one or more outputs. A repeated call for the same output returns the same leaf.
 pub async fn finalize_deposit_tree_creation(
@@ -44,7 +44,10 @@ pub async fn finalize_deposit_tree_creation(
         fallback_leaf: LeafId::from_bytes16(api.random_id()),
         outputs,
         root: required_job("root_tx_signing_job", request.root_tx_signing_job.as_ref())?,
-        refund: required_job("refund_tx_signing_job", request.refund_tx_signing_job.as_ref())?,
+        refund: required_job(
+            "refund_tx_signing_job",
+            request.refund_tx_signing_job.as_ref(),
+        )?,
         direct_from_cpfp: required_job(
             "direct_from_cpfp_refund_tx_signing_job",
             request.direct_from_cpfp_refund_tx_signing_job.as_ref(),
@@ -76,18 +79,29 @@ pub async fn finalize_deposit_tree_creation(
 
 /// The deposit address that an output pays.
 async fn address_of(api: &Api, utxo: &Utxo) -> Result<AddressRow, ApiError> {
-    let tx: Transaction = deserialize(&utxo.raw_tx)
-        .map_err(|error| malformed("on_chain_utxo.raw_tx", format!("not a transaction: {error}")))?;
+    let tx: Transaction = deserialize(&utxo.raw_tx).map_err(|error| {
+        malformed(
+            "on_chain_utxo.raw_tx",
+            format!("not a transaction: {error}"),
+        )
+    })?;
     let output = usize::try_from(utxo.vout)
         .ok()
         .and_then(|vout| tx.output.get(vout))
         .ok_or_else(|| {
             malformed(
                 "on_chain_utxo.vout",
-                format!("{} of a transaction with {} outputs", utxo.vout, tx.output.len()),
+                format!(
+                    "{} of a transaction with {} outputs",
+                    utxo.vout,
+                    tx.output.len()
+                ),
             )
         })?;
-    let row = api.tables.get::<AddressRow>(output.script_pubkey.to_bytes()).await?;
+    let row = api
+        .tables
+        .get::<AddressRow>(output.script_pubkey.to_bytes())
+        .await?;
     Ok(row.ok_or_else(|| {
         Refusal::new(
             Reason::MissingEntity,
@@ -108,15 +122,22 @@ async fn existing(
     let Some(tree) = api.tables.get::<TreeRow>(tree.bytes16()).await? else {
         return Ok(None);
     };
-    let tx: Transaction = deserialize(&utxo.raw_tx)
-        .map_err(|error| malformed("on_chain_utxo.raw_tx", format!("not a transaction: {error}")))?;
+    let tx: Transaction = deserialize(&utxo.raw_tx).map_err(|error| {
+        malformed(
+            "on_chain_utxo.raw_tx",
+            format!("not a transaction: {error}"),
+        )
+    })?;
     let outpoint = OutPoint::new(tx.compute_txid(), utxo.vout);
     if tree.base == outpoint {
         Ok(Some(tree.root))
     } else {
         Err(Refusal::new(
             Reason::DuplicateOperation,
-            format!("address {} was used for the deposit {}", address.address, tree.base),
+            format!(
+                "address {} was used for the deposit {}",
+                address.address, tree.base
+            ),
         )
         .into())
     }
@@ -128,13 +149,18 @@ async fn confirmed(api: &Api, deposit: &DepositRequest) -> Result<bool, ApiError
     let several = outpoints.len() > 1;
     let needed = api.core.site.deposit_confirmations;
     for outpoint in &outpoints {
-        let found = api.core.chain.confirmations_of(outpoint).await.map_err(|error| {
-            tracing::error!(%error, "the node does not answer");
-            Refusal::new(
-                Reason::OperatorUnavailable,
-                "the operator's Bitcoin node does not answer: try again",
-            )
-        })?;
+        let found = api
+            .core
+            .chain
+            .confirmations_of(outpoint)
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "the node does not answer");
+                Refusal::new(
+                    Reason::OperatorUnavailable,
+                    "the operator's Bitcoin node does not answer: try again",
+                )
+            })?;
         let depth = match (&found, several) {
             (Some(view), _) => view.confirmations,
             (None, false) => 0,
@@ -150,7 +176,9 @@ async fn confirmed(api: &Api, deposit: &DepositRequest) -> Result<bool, ApiError
             if several {
                 return Err(Refusal::new(
                     Reason::InsufficientConfirmations,
-                    format!("utxo {outpoint} is not yet confirmed: {depth} of {needed} confirmations"),
+                    format!(
+                        "utxo {outpoint} is not yet confirmed: {depth} of {needed} confirmations"
+                    ),
                 )
                 .into());
             }
@@ -160,10 +188,7 @@ async fn confirmed(api: &Api, deposit: &DepositRequest) -> Result<bool, ApiError
     Ok(true)
 }
 
-async fn respond(
-    api: &Api,
-    root: LeafId,
-) -> Result<FinalizeDepositTreeCreationResponse, ApiError> {
+async fn respond(api: &Api, root: LeafId) -> Result<FinalizeDepositTreeCreationResponse, ApiError> {
     let node: Option<NodeRow> = api.nodes([root]).await?.into_iter().next();
     let nodes = api.tree_nodes(node.into_iter().collect()).await?;
     match nodes.into_values().next() {

@@ -6,7 +6,6 @@ use tinderbox_flows::rows::AddressRow;
 use tinderbox_protocol::Network;
 use tinderbox_store::Scan;
 
-use tinderbox_rpc::Caller;
 use crate::api::paging::Page;
 use crate::api::{Api, ApiError};
 use crate::convert::address::listed;
@@ -15,6 +14,7 @@ use crate::convert::spark::{
     QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
     QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse,
 };
+use tinderbox_rpc::Caller;
 
 /// Single-use addresses without a deposit, newest first.
 pub async fn query_unused_deposit_addresses(
@@ -35,7 +35,11 @@ pub async fn query_unused_deposit_addresses(
     let rows = addresses(&api, &owner, false, page.end().saturating_add(1)).await?;
     let more = rows.len() > page.end();
     Ok(QueryUnusedDepositAddressesResponse {
-        deposit_addresses: page.of(&rows).into_iter().map(|row| listed(row, None)).collect(),
+        deposit_addresses: page
+            .of(&rows)
+            .into_iter()
+            .map(|row| listed(row, None))
+            .collect(),
         offset: page.next_if(more),
     })
 }
@@ -53,7 +57,10 @@ pub async fn query_static_deposit_addresses(
         return Ok(QueryStaticDepositAddressesResponse::default());
     }
     let rows = addresses(&api, &owner, true, usize::MAX).await?;
-    let wanted = request.deposit_address.as_deref().filter(|text| !text.is_empty());
+    let wanted = request
+        .deposit_address
+        .as_deref()
+        .filter(|text| !text.is_empty());
     let rows = rows
         .iter()
         .filter(|row| wanted.is_none_or(|wanted| row.address == wanted));

@@ -9,7 +9,6 @@ use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::rows::{AddressRow, UtxoRow};
 use tinderbox_store::Scan;
 
-use tinderbox_rpc::Caller;
 use crate::api::paging::Page;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{check_network, malformed, network_number, public_key};
@@ -17,6 +16,7 @@ use crate::convert::spark::{
     AddressedUtxo, Direction, GetUtxosForAddressRequest, GetUtxosForAddressResponse,
     GetUtxosForIdentityRequest, GetUtxosForIdentityResponse, PageResponse, Utxo,
 };
+use tinderbox_rpc::Caller;
 
 /// Rows on a page if the caller names no number.
 const DEFAULT_PAGE: usize = 50;
@@ -29,10 +29,12 @@ pub async fn get_utxos_for_address(
 ) -> Result<GetUtxosForAddressResponse, ApiError> {
     let network = api.core.site.network;
     check_network(request.network, network)?;
-    let number = |field, value: u64| {
-        i64::try_from(value).map_err(|_| malformed(field, "too large"))
-    };
-    let page = Page::read(number("limit", request.limit)?, number("offset", request.offset)?)?;
+    let number =
+        |field, value: u64| i64::try_from(value).map_err(|_| malformed(field, "too large"));
+    let page = Page::read(
+        number("limit", request.limit)?,
+        number("offset", request.offset)?,
+    )?;
     let address = Address::from_str(&request.address)
         .ok()
         .and_then(|address| address.require_network(network.bitcoin()).ok())
@@ -44,7 +46,10 @@ pub async fn get_utxos_for_address(
         .ok_or_else(|| {
             Refusal::new(
                 Reason::MissingEntity,
-                format!("{} is not a deposit address of these operators", request.address),
+                format!(
+                    "{} is not a deposit address of these operators",
+                    request.address
+                ),
             )
         })?;
     let needed = api.core.site.deposit_confirmations;
@@ -80,7 +85,8 @@ pub async fn get_utxos_for_identity(
     };
     let size = match (asked.page_size, asked.unsafe_page_size) {
         (0, 0) => DEFAULT_PAGE,
-        (0, size) => usize::try_from(size).map_err(|_| malformed("page.unsafe_page_size", "must not be negative"))?,
+        (0, size) => usize::try_from(size)
+            .map_err(|_| malformed("page.unsafe_page_size", "must not be negative"))?,
         (size, _) => usize::try_from(size).unwrap_or(usize::MAX),
     };
     if size > 1000 {
@@ -95,7 +101,11 @@ pub async fn get_utxos_for_identity(
             .await?;
         for address in addresses {
             let utxos = outputs(&api, &address.row).await?;
-            found.extend(utxos.into_iter().map(|utxo| (address.row.address.clone(), utxo)));
+            found.extend(
+                utxos
+                    .into_iter()
+                    .map(|utxo| (address.row.address.clone(), utxo)),
+            );
         }
     }
     let (tip, needed) = (api.height(), api.core.site.deposit_confirmations);

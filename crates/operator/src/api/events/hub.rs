@@ -85,7 +85,10 @@ impl Hub {
                 Ok(Touch::Transfer(id)) => self.transfer(&api, id).await,
                 Ok(Touch::Deposit(leaf)) => self.deposit(&api, leaf).await,
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "events came faster than they could be read; streams begin anew");
+                    tracing::warn!(
+                        missed,
+                        "events came faster than they could be read; streams begin anew"
+                    );
                     // Everybody comes back and asks.
                     self.close();
                     Ok(())
@@ -101,7 +104,11 @@ impl Hub {
     }
 
     async fn transfer(&self, api: &Api, id: TransferId) -> Result<(), Refusal> {
-        let Some(row) = api.tables.get::<TransferRow>(TransferRow::id_of(&id)).await? else {
+        let Some(row) = api
+            .tables
+            .get::<TransferRow>(TransferRow::id_of(&id))
+            .await?
+        else {
             return Ok(());
         };
         let (to_sender, to_receivers) = concerned(&row);
@@ -117,8 +124,10 @@ impl Hub {
                     .map(|(place, receiver)| (receiver.identity, View::Receiver(place), false)),
             );
         }
-        let views: Vec<(TransferRow, View)> =
-            told.iter().map(|(_, view, _)| (row.clone(), *view)).collect();
+        let views: Vec<(TransferRow, View)> = told
+            .iter()
+            .map(|(_, view, _)| (row.clone(), *view))
+            .collect();
         for ((identity, _, as_sender), transfer) in told.iter().zip(api.show(&views).await?) {
             let event = TransferEvent {
                 transfer: Some(transfer),

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic::Status;
 
-use tinderbox_rpc::{Caller, ServiceError};
 use crate::api::{Api, ApiError};
 use crate::convert::field::public_key;
 use crate::convert::spark::subscribe_to_events_response::Event;
@@ -16,6 +15,7 @@ use crate::convert::spark::{
     ConnectedEvent, HeartbeatEvent, SubscribeToEventsRequest, SubscribeToEventsResponse,
 };
 use crate::limits::StreamPermit;
+use tinderbox_rpc::{Caller, ServiceError};
 
 /// Wallets give up a stream that is silent for 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -41,7 +41,10 @@ pub async fn subscribe_to_events(
     if !api.may_read(&caller, &identity).await? {
         return Err(ApiError::private());
     }
-    let permit = api.streams.admit(identity).ok_or_else(|| ServiceError::rate_limited(HEARTBEAT))?;
+    let permit = api
+        .streams
+        .admit(identity)
+        .ok_or_else(|| ServiceError::rate_limited(HEARTBEAT))?;
     // Listening begins before the wallet is told that it does: nothing falls in between.
     let events = api.hub.listen(identity);
     let mut heartbeat = interval(HEARTBEAT);
@@ -56,9 +59,7 @@ pub async fn subscribe_to_events(
     Ok(Box::pin(futures::stream::unfold(state, next)))
 }
 
-async fn next(
-    mut state: State,
-) -> Option<(Result<SubscribeToEventsResponse, Status>, State)> {
+async fn next(mut state: State) -> Option<(Result<SubscribeToEventsResponse, Status>, State)> {
     let event = if state.first {
         state.first = false;
         Event::Connected(ConnectedEvent {})

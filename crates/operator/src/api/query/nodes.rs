@@ -9,7 +9,6 @@ use tinderbox_flows::rows::{NodeRow, NodeStatus, owner_prefix};
 use tinderbox_protocol::LeafId;
 use tinderbox_store::Scan;
 
-use tinderbox_rpc::Caller;
 use crate::api::paging::Page;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{is_network, leaf_id, malformed, missing, public_key};
@@ -18,6 +17,7 @@ use crate::convert::spark::{
     QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
 };
 use crate::convert::status;
+use tinderbox_rpc::Caller;
 
 /// Ids that one request may name.
 const MAX_IDS: usize = 1000;

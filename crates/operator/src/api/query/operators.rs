@@ -1,8 +1,8 @@
 //! `get_signing_operator_list`.
 
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::spark::{GetSigningOperatorListResponse, SigningOperatorInfo};
+use tinderbox_rpc::Caller;
 
 /// All operators.
 pub async fn get_signing_operator_list(

@@ -9,7 +9,6 @@ use tinderbox_flows::rows::{ClaimPhase, Millis, TransferRow, TransferStatus};
 use tinderbox_protocol::TransferId;
 
 use super::walk::{Span, Walk};
-use tinderbox_rpc::Caller;
 use crate::api::paging::Page;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{check_network, instant, malformed, missing, public_key, transfer_id};
@@ -17,6 +16,7 @@ use crate::convert::spark::transfer_filter::{Participant, TimeFilter};
 use crate::convert::spark::{Order, QueryTransfersResponse, TransferFilter};
 use crate::convert::status;
 use crate::convert::transfer::View;
+use tinderbox_rpc::Caller;
 
 /// Ids that one request may name.
 const MAX_IDS: usize = 1000;
@@ -47,7 +47,10 @@ impl Filter {
     fn read(api: &Api, wire: &TransferFilter, pending: bool) -> Result<Self, Refusal> {
         check_network(wire.network, api.core.site.network)?;
         if pending && !wire.statuses.is_empty() {
-            return Err(malformed("statuses", "pending transfers are asked for without"));
+            return Err(malformed(
+                "statuses",
+                "pending transfers are asked for without",
+            ));
         }
         let key = |role, field, bytes: &[u8]| Ok::<_, Refusal>((role, public_key(field, bytes)?));
         let participant = match &wire.participant {
@@ -70,7 +73,8 @@ impl Filter {
         if wire.transfer_ids.len() > MAX_IDS {
             return Err(malformed("transfer_ids", format!("{MAX_IDS} are the most")));
         }
-        let bound = |field, time| Ok::<_, Refusal>(Some(instant(field, Some(time))?.unwrap_or(Millis(0))));
+        let bound =
+            |field, time| Ok::<_, Refusal>(Some(instant(field, Some(time))?.unwrap_or(Millis(0))));
         let span = match &wire.time_filter {
             None => Span::default(),
             Some(TimeFilter::CreatedAfter(time)) => Span {
@@ -134,7 +138,10 @@ impl Filter {
             None => {
                 !self.pending
                     || lapsed
-                    || row.receivers.iter().any(|receiver| receiver.phase.is_pending())
+                    || row
+                        .receivers
+                        .iter()
+                        .any(|receiver| receiver.phase.is_pending())
             }
             Some((Role::Receiver, identity)) => as_receiver(identity),
             Some((Role::Sender, identity)) => as_sender(identity),
@@ -229,8 +236,8 @@ async fn named(
 }
 
 async fn may_read_side(api: &Api, caller: &Caller, row: &TransferRow) -> Result<bool, ApiError> {
-    let sides = std::iter::once(&row.sender)
-        .chain(row.receivers.iter().map(|receiver| &receiver.identity));
+    let sides =
+        std::iter::once(&row.sender).chain(row.receivers.iter().map(|receiver| &receiver.identity));
     for side in sides {
         if api.may_read(caller, side).await? {
             return Ok(true);
@@ -298,7 +305,10 @@ async fn current(api: &Api, row: TransferRow) -> Result<Option<TransferRow>, Ref
     }
     let mut rows = api.settled(vec![row]).await?;
     if rows.len() > 1 {
-        return Err(Refusal::new(Reason::Internal, "one transfer was settled into several"));
+        return Err(Refusal::new(
+            Reason::Internal,
+            "one transfer was settled into several",
+        ));
     }
     Ok(rows.pop())
 }

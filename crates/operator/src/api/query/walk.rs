@@ -111,7 +111,10 @@ impl Walk {
             let Some((_, at)) = chosen else {
                 return Ok(None);
             };
-            let row = self.lanes.get_mut(at).and_then(|lane| lane.ready.pop_front());
+            let row = self
+                .lanes
+                .get_mut(at)
+                .and_then(|lane| lane.ready.pop_front());
             match row {
                 // A transfer to oneself is in both lists; equal ones come one after the other.
                 Some(row) if self.last == Some(row.id) => {}
@@ -131,9 +134,7 @@ mod tests {
 
     use bitcoin::secp256k1::{PublicKey, SECP256K1, SecretKey};
     use tinderbox_flows::record::Row;
-    use tinderbox_flows::rows::{
-        ClaimPhase, FlowId, ReceiverRow, TransferKind, TransferStatus,
-    };
+    use tinderbox_flows::rows::{ClaimPhase, FlowId, ReceiverRow, TransferKind, TransferStatus};
     use tinderbox_flows::snapshot::{Changes, Snapshot};
     use tinderbox_protocol::Network;
     use tinderbox_store::Memory;
@@ -141,7 +142,9 @@ mod tests {
     use super::*;
 
     fn key(byte: u8) -> PublicKey {
-        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+        SecretKey::from_slice(&[byte; 32])
+            .unwrap()
+            .public_key(SECP256K1)
     }
 
     fn transfer(number: u16, created: u64, from: u8, to: u8) -> TransferRow {
@@ -217,7 +220,12 @@ mod tests {
 
     #[tokio::test]
     async fn transfer_to_oneself_appears_once() {
-        let tables = filled(&[transfer(1, 5, 1, 1), transfer(2, 5, 1, 2), transfer(3, 5, 1, 1)]).await;
+        let tables = filled(&[
+            transfer(1, 5, 1, 1),
+            transfer(2, 5, 1, 2),
+            transfer(3, 5, 1, 1),
+        ])
+        .await;
         for descending in [false, true] {
             let walk = Walk::new(tables.clone(), &lists(1), Span::default(), descending);
             assert_eq!(all(walk).await.len(), 3);
@@ -226,15 +234,22 @@ mod tests {
 
     #[tokio::test]
     async fn both_ends_of_a_span_are_excluded() {
-        let rows: Vec<TransferRow> =
-            (1..6u16).map(|at| transfer(at, u64::from(at), 1, 2)).collect();
+        let rows: Vec<TransferRow> = (1..6u16)
+            .map(|at| transfer(at, u64::from(at), 1, 2))
+            .collect();
         let tables = filled(&rows).await;
         for descending in [false, true] {
-            let span = Span { after: Some(Millis(2)), before: None };
+            let span = Span {
+                after: Some(Millis(2)),
+                before: None,
+            };
             let mut times = all(Walk::new(tables.clone(), &lists(1), span, descending)).await;
             times.sort_unstable();
             assert_eq!(times, [3, 4, 5]);
-            let span = Span { after: None, before: Some(Millis(3)) };
+            let span = Span {
+                after: None,
+                before: Some(Millis(3)),
+            };
             let mut times = all(Walk::new(tables.clone(), &lists(1), span, descending)).await;
             times.sort_unstable();
             assert_eq!(times, [1, 2]);

@@ -5,12 +5,12 @@ use tinderbox_flows::request::{ClaimRequest, Request};
 use tinderbox_flows::rows::{ClaimPhase, TransferStatus};
 
 use super::{claimed, received};
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{malformed, missing, transfer_id};
 use crate::convert::package::claim_package;
 use crate::convert::spark::{ClaimTransferRequest, ClaimTransferResponse};
 use crate::convert::status;
+use tinderbox_rpc::Caller;
 
 /// Claims the caller's leaves of a transfer.
 pub async fn claim_transfer(

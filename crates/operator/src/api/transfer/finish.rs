@@ -10,12 +10,12 @@ use tinderbox_flows::rows::{NodeStatus, TransferRow};
 use tinderbox_protocol::LeafId;
 use tinderbox_store::Scan;
 
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::common::SignatureIntent;
 use crate::convert::field::{leaf_id, malformed};
 use crate::convert::package::MAX_LEAVES;
 use crate::convert::spark::{FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse};
+use tinderbox_rpc::Caller;
 
 /// Stores the signatures that the receiver completed; the leaves are its own from then on.
 pub async fn finalize_node_signatures_v2(

@@ -11,7 +11,6 @@ use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::LeafId;
 
 use super::{claimed, received};
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{leaf_id, malformed, missing, transfer_id};
 use crate::convert::node::signing_keyshare;
@@ -20,6 +19,7 @@ use crate::convert::spark::{
     ClaimTransferSignRefundsRequest, ClaimTransferSignRefundsResponse, LeafRefundTxSigningJob,
     LeafRefundTxSigningResult, SigningJob, SigningResult,
 };
+use tinderbox_rpc::Caller;
 
 type NonceSet = BTreeMap<OperatorIndex, NonceCommitment>;
 

@@ -10,13 +10,13 @@ use tinderbox_flows::rows::{Millis, TransferStatus};
 use tinderbox_flows::send::fingerprint;
 use tinderbox_protocol::{LeafId, TransferId};
 
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{instant, leaf_id, malformed, missing, public_key, transfer_id};
 use crate::convert::package::send_package;
 use crate::convert::spark::{
     StartTransferRequest, StartTransferResponse, StartTransferV3Request, TransferPackage,
 };
+use tinderbox_rpc::Caller;
 
 /// How long a decided transfer may take to be finished before the wallet is told to ask again.
 const FINISH: Duration = Duration::from_secs(5);
@@ -66,7 +66,10 @@ pub async fn start_transfer_v3(
     let [sent] = request.sender_packages.as_slice() else {
         return Err(malformed(
             "sender_packages",
-            format!("{} packages, exactly one is served", request.sender_packages.len()),
+            format!(
+                "{} packages, exactly one is served",
+                request.sender_packages.len()
+            ),
         )
         .into());
     };
@@ -104,14 +107,9 @@ fn leaves_of(package: &TransferPackage) -> Result<Vec<LeafId>, Refusal> {
         .collect()
 }
 
-fn expiry(
-    api: &Api,
-    time: Option<&prost_types::Timestamp>,
-) -> Result<Option<Millis>, Refusal> {
+fn expiry(api: &Api, time: Option<&prost_types::Timestamp>) -> Result<Option<Millis>, Refusal> {
     match instant("expiry_time", time)? {
-        Some(expiry) if expiry <= api.now() => {
-            Err(malformed("expiry_time", "it is over already"))
-        }
+        Some(expiry) if expiry <= api.now() => Err(malformed("expiry_time", "it is over already")),
         other => Ok(other),
     }
 }

@@ -15,12 +15,12 @@ use tinderbox_signer::{PlainTweak, SignerError};
 use zeroize::Zeroizing;
 
 use super::{claimed, received};
-use tinderbox_rpc::Caller;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{leaf_id, malformed, missing, operator, public_key, transfer_id};
 use crate::convert::package::MAX_LEAVES;
 use crate::convert::spark::{ClaimLeafKeyTweak, ClaimTransferTweakKeysRequest};
 use crate::tables::TableError;
+use tinderbox_rpc::Caller;
 
 /// Attempts at a write whose row keeps changing.
 const ATTEMPTS: usize = 10;
@@ -55,9 +55,11 @@ pub async fn claim_transfer_tweak_keys(
         let mut rows = Snapshot::new();
         let key = Key::new(Table::Transfer, TransferRow::id_of(&id));
         api.tables.load(&mut rows, [key]).await?;
-        let row: Option<TransferRow> =
-            rows.get(TransferRow::id_of(&id)).map_err(TableError::from)?;
-        let mut row = row.ok_or_else(|| Refusal::new(Reason::MissingEntity, format!("transfer {id}")))?;
+        let row: Option<TransferRow> = rows
+            .get(TransferRow::id_of(&id))
+            .map_err(TableError::from)?;
+        let mut row =
+            row.ok_or_else(|| Refusal::new(Reason::MissingEntity, format!("transfer {id}")))?;
         if !must_stage(&row, place)? {
             return Ok(());
         }
@@ -105,7 +107,9 @@ fn must_stage(row: &TransferRow, place: usize) -> Result<bool, Refusal> {
         )),
         _ => Err(Refusal::new(
             Reason::InvalidState,
-            format!("transfer {id} cannot be claimed: its sender has not let go of it, or got it back"),
+            format!(
+                "transfer {id} cannot be claimed: its sender has not let go of it, or got it back"
+            ),
         )),
     }
 }
@@ -163,7 +167,9 @@ fn plain_tweak(wire: ClaimLeafKeyTweak) -> Result<PlainTweak, Refusal> {
         public_shares: wire
             .pubkey_shares_tweak
             .iter()
-            .map(|(identifier, point)| Ok((operator(shares, identifier)?, public_key(shares, point)?)))
+            .map(|(identifier, point)| {
+                Ok((operator(shares, identifier)?, public_key(shares, point)?))
+            })
             .collect::<Result<_, Refusal>>()?,
     })
 }
