@@ -140,7 +140,9 @@ impl Nonces {
             return Ok(taken);
         }
         loop {
-            let missing = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(BATCH);
+            let missing = u32::try_from(count)
+                .unwrap_or(u32::MAX)
+                .saturating_add(BATCH);
             self.fetch(operator, missing).await?;
             if let Some(taken) = pool.take(count) {
                 return Ok(taken);

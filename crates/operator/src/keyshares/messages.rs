@@ -9,7 +9,7 @@ use tinderbox_frost::OperatorIndex;
 use tinderbox_frost::dkg::Round1Package;
 
 /// Everybody's first-round packages: by operator, then by key.
-pub type Packages = BTreeMap<OperatorIndex, Vec<Round1Package>>;
+pub(super) type Packages = BTreeMap<OperatorIndex, Vec<Round1Package>>;
 
 /// From one operator to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub enum DkgReply {
 
 /// What an operator signs: the run and every package, in order.
 #[must_use]
-pub fn seen(run: &[u8; 16], packages: &Packages) -> [u8; 32] {
+pub(super) fn seen(run: &[u8; 16], packages: &Packages) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"tinderbox/dkg/1");
     hash.update(run);

@@ -43,10 +43,7 @@ pub(super) struct Run {
 fn refused(operator: OperatorIndex, why: &str) -> Refusal {
     Refusal::new(
         Reason::Disagreement,
-        format!(
-            "key generation: operator {} {why}",
-            operator.identifier()
-        ),
+        format!("key generation: operator {} {why}", operator.identifier()),
     )
 }
 
@@ -122,10 +119,7 @@ impl Keyshares {
         message: impl Fn() -> DkgMessage,
     ) -> Result<BTreeMap<OperatorIndex, DkgReply>, Refusal> {
         let me = self.core.site.me;
-        let (own, others) = tokio::join!(
-            self.take_part(me, message()),
-            self.ask_others(&message)
-        );
+        let (own, others) = tokio::join!(self.take_part(me, message()), self.ask_others(&message));
         let mut replies = others?;
         replies.insert(me, own?);
         Ok(replies)
@@ -147,10 +141,9 @@ impl Keyshares {
                     match self.core.peers.dkg(operator, message).await {
                         Ok(DkgReply::Refused(refusal)) => Err(refusal),
                         Ok(reply) => Ok((operator, reply)),
-                        Err(error) => Err(Refusal::new(
-                            Reason::OperatorUnavailable,
-                            error.to_string(),
-                        )),
+                        Err(error) => {
+                            Err(Refusal::new(Reason::OperatorUnavailable, error.to_string()))
+                        }
                     }
                 }
             });
@@ -292,7 +285,9 @@ impl Keyshares {
                 .get(&operator)
                 .and_then(|signature| ecdsa::Signature::from_der(signature).ok())
                 .is_some_and(|signature| {
-                    SECP256K1.verify_ecdsa(&digest, &signature, identity).is_ok()
+                    SECP256K1
+                        .verify_ecdsa(&digest, &signature, identity)
+                        .is_ok()
                 });
             if !genuine {
                 return Err(refused(operator, "did not see the same packages"));
@@ -316,10 +311,7 @@ impl Keyshares {
                     Ok(DkgReply::Taken) => Ok(()),
                     Ok(DkgReply::Refused(refusal)) => Err(refusal),
                     Ok(_) => Err(refused(operator, "did not take its shares")),
-                    Err(error) => Err(Refusal::new(
-                        Reason::OperatorUnavailable,
-                        error.to_string(),
-                    )),
+                    Err(error) => Err(Refusal::new(Reason::OperatorUnavailable, error.to_string())),
                 }
             });
         let wanted = self.core.site.operators.len().saturating_sub(1);
@@ -329,7 +321,10 @@ impl Keyshares {
                 if self.with(&run, |state| state.shares.len())? >= wanted {
                     return Ok::<_, Refusal>(());
                 }
-                if tokio::time::timeout(SHARES_TIMEOUT, notified).await.is_err() {
+                if tokio::time::timeout(SHARES_TIMEOUT, notified)
+                    .await
+                    .is_err()
+                {
                     return Err(Refusal::new(
                         Reason::OperatorUnavailable,
                         "key generation: an operator's shares did not arrive",
@@ -353,10 +348,13 @@ impl Keyshares {
             if usize::try_from(state.count) != Ok(shares.shares.len()) {
                 return Err(refused(from, "sent shares for another number of keys"));
             }
-            state
-                .shares
-                .entry(from)
-                .or_insert_with(|| shares.shares.iter().map(|share| Zeroizing::new(*share)).collect());
+            state.shares.entry(from).or_insert_with(|| {
+                shares
+                    .shares
+                    .iter()
+                    .map(|share| Zeroizing::new(*share))
+                    .collect()
+            });
             state.arrived.notify_waiters();
             Ok(DkgReply::Taken)
         })?
