@@ -225,3 +225,6 @@ impl Wallet {
         lower && to_other && signed && same
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 use bitcoin::{OutPoint, Transaction, Txid};
 use futures::StreamExt;
 use tinderbox_chain::Spend;
+use tinderbox_protocol::Sats;
 use tinderbox_protocol::refunds::{self, LeafTxs, RefundPurpose};
-use tinderbox_protocol::tx::{self, TxKind, UnsignedTx, Utxo};
-use tinderbox_protocol::{LeafSequence, Sats};
+use tinderbox_protocol::tx::{self, UnsignedTx, Utxo};
 use tinderbox_rpc::proto::spark;
 
 use super::UnusedAddress;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exit::RefundKey;
 use crate::leaf::Node;
 use crate::signer::{ShareRequest, UserShare};
-use crate::verify::{Failure, keys, path, refund, root};
+use crate::verify::deposit::{Asked, fresh_leaf};
 use crate::wallet::Wallet;
 use crate::wire::{self, Commitments};
 
@@ -230,47 +230,14 @@ impl Wallet {
             .root_node
             .ok_or_else(|| coordinator.nonsense(CALL, "there is no root node".into()))?;
         let node = wire::node(&node).map_err(|what| coordinator.nonsense(CALL, what))?;
-        self.check_root(&node, &found, &root, &signing_key)
-            .map_err(|f| f.about(format!("the leaf of deposit {leaf}")))?;
+        let asked = Asked {
+            leaf,
+            verifying_key: found.address.verifying_key,
+            signing_key,
+            root: &root,
+        };
+        fresh_leaf(&node, &asked).map_err(|f| f.about(format!("the leaf of deposit {leaf}")))?;
         self.adopt(&node, &[&node], RefundKey::Leaf)?;
         Ok(node)
-    }
-
-    /// The leaf is what was asked for, and its exit is signed.
-    fn check_root(
-        &self,
-        node: &Node,
-        found: &Found,
-        root: &UnsignedTx,
-        signing_key: &bitcoin::secp256k1::PublicKey,
-    ) -> Result<(), Failure> {
-        if node.id != found.address.leaf || node.parent.is_some() {
-            return Err(Failure::Foreign {
-                operator: self.inner().operators.coordinator().index(),
-            });
-        }
-        if node.verifying_key != found.address.verifying_key {
-            return Err(Failure::Keys { leaf: node.id });
-        }
-        keys::halves_add_up(&node.id, &node.verifying_key, signing_key, &node.keyshare)?;
-        path::check(&[node])?;
-        if node.node_tx.compute_txid() != root.tx.compute_txid() {
-            return Err(Failure::Form {
-                kind: TxKind::Root,
-                what: "it is not the one that was asked for".into(),
-            });
-        }
-        root::root_spends(&node.node_tx, &root.prevouts)?;
-        let refund = node.refund_tx.as_ref().ok_or(Failure::Form {
-            kind: TxKind::CpfpRefund,
-            what: "there is none".into(),
-        })?;
-        refund::check(
-            refund,
-            &node.node_tx,
-            signing_key,
-            refund::Expected::Exactly(LeafSequence::INITIAL),
-            true,
-        )
     }
 }

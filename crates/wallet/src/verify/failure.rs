@@ -1,5 +1,4 @@
 use bitcoin::{OutPoint, Txid};
-use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::tx::TxKind;
 use tinderbox_protocol::{LeafId, Sats};
 
@@ -214,12 +213,6 @@ pub enum Failure {
     NoAgreement {
         /// About what.
         what: String,
-    },
-    /// An operator's answer does not fit the question.
-    #[error("{operator} answered about something else than it was asked")]
-    Foreign {
-        /// Which.
-        operator: OperatorIndex,
     },
     /// A rule of the protocol.
     #[error("{0}")]

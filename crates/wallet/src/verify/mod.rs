@@ -9,10 +9,12 @@
 //! | [`keys`] | that user's and operators' halves make the leaf's key |
 //! | [`path`] | that a chain of signed transactions leads from the deposit to the leaf |
 //! | [`root`] | that the deposit is in a block, unspent, and as large as the tree says |
+//! | [`deposit`] | that a deposit became the leaf that was asked for |
 //! | [`handover`] | that the sender meant this leaf, in this transfer, for us |
 //! | [`agreement`] | that the operators tell the same story |
 
 pub mod agreement;
+pub mod deposit;
 mod failure;
 pub mod handover;
 pub mod keys;
