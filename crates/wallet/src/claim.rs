@@ -63,7 +63,8 @@ impl<'a> Claiming<'a> {
             .claiming
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        claiming.insert(id).then_some(Self { inner, id })
+        // Made only if it is the first: dropping one takes the mark away.
+        claiming.insert(id).then(|| Self { inner, id })
     }
 }
 

@@ -64,6 +64,19 @@ async fn an_honest_payment_is_claimed_and_its_exit_is_kept() {
 }
 
 #[tokio::test]
+async fn a_payment_that_is_being_claimed_is_not_claimed_a_second_time() {
+    let world = World::of_bob().await;
+    let payment = world.payment(world.scene.transfer_leaf());
+    world.wait_for_bob(&payment);
+    let (first, second) = tokio::join!(world.wallet.claim_pending(), world.wallet.claim_pending());
+    let claimed = first.unwrap().claimed.len() + second.unwrap().claimed.len();
+    assert_eq!(claimed, 1);
+    assert_eq!(world.operators[0].with(|script| script.claims.len()), 1);
+    let marked = world.wallet.inner().claiming.lock().unwrap().len();
+    assert_eq!(marked, 0, "the mark goes with the claim");
+}
+
+#[tokio::test]
 async fn a_claim_covers_every_operator_and_is_signed() {
     let world = World::of_bob().await;
     let payment = world.payment(world.scene.transfer_leaf());
