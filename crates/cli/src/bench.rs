@@ -9,7 +9,7 @@ use tinderbox_devnet::bench::{Load, run as measure};
 
 /// Measures a fresh network: wallets pay each other, and every payment is claimed.
 #[derive(Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Wallets that pay at the same time.
     #[arg(long, default_value_t = 16)]
     wallets: u16,
@@ -31,7 +31,7 @@ pub struct BenchArgs {
 }
 
 /// Measures it.
-pub async fn run(args: BenchArgs) -> Result<()> {
+pub(crate) async fn run(args: BenchArgs) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("tinderbox-bench-")
         .tempdir()

@@ -6,7 +6,7 @@ use tinderbox_devnet::DatabaseChoice;
 
 /// Plays a story on a fresh network: deposit, two payments, all operators killed, exit on chain.
 #[derive(Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// How many operators, 2 to 5.
     #[arg(long, default_value_t = 3)]
     operators: u16,
@@ -16,7 +16,7 @@ pub struct DemoArgs {
 }
 
 /// Plays it.
-pub async fn run(args: DemoArgs) -> Result<()> {
+pub(crate) async fn run(args: DemoArgs) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("tinderbox-demo-")
         .tempdir()

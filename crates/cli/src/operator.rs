@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 
 /// Runs an operator.
 #[derive(Args)]
-pub struct OperatorArgs {
+pub(crate) struct OperatorArgs {
     #[command(subcommand)]
     command: OperatorCommand,
 }
@@ -35,7 +35,7 @@ enum OperatorCommand {
 }
 
 /// Runs it.
-pub async fn run(args: OperatorArgs) -> Result<()> {
+pub(crate) async fn run(args: OperatorArgs) -> Result<()> {
     match args.command {
         OperatorCommand::Check { config } => {
             Config::load(&config)?;

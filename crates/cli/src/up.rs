@@ -9,7 +9,7 @@ use tinderbox_devnet::{DatabaseChoice, DevNet, Plan, Ports};
 
 /// Runs a whole Spark network on this machine: Bitcoin Core (regtest), operators, a faucet.
 #[derive(Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// How many operators, 2 to 5.
     #[arg(long, default_value_t = 3)]
     operators: u16,
@@ -43,7 +43,7 @@ pub struct UpArgs {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs it.
-pub async fn run(args: UpArgs) -> Result<()> {
+pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let ports = match args.port_base {
         None => Ports::fixed(
             tinderbox_devnet::SDK_BASE,

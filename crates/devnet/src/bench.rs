@@ -19,6 +19,8 @@ const LEAF: Sats = Sats(10_000);
 const PER_LEAF: u64 = 15;
 /// Unused deposit addresses that a wallet may have at once, with some room.
 const ADDRESSES: u64 = 60;
+/// Payments of one wallet while nobody else pays.
+const IDLE: usize = 40;
 /// Wallets ask for this many addresses at the same time.
 const AT_ONCE: usize = 8;
 
@@ -294,12 +296,17 @@ async fn measure(net: &DevNet, load: &Load, threshold: u16, leaves: u64) -> Resu
         .zip(wallets.iter().cycle().skip(1))
         .map(|(from, to)| Lane { from, to })
         .collect();
-    let Some(first) = lanes.first() else {
+    let Some(there) = lanes.first() else {
         return Err(Error::Found("a load needs wallets".to_owned()));
     };
+    let back = Lane {
+        from: there.to,
+        to: there.from,
+    };
     let mut idle = Samples::default();
-    for _ in 0..20 {
-        first.pay(&mut idle).await?;
+    for _ in 0..IDLE / 2 {
+        there.pay(&mut idle).await?;
+        back.pay(&mut idle).await?;
     }
     eprintln!("measuring {} payments", load.payments);
     let before = counters(net).await?;
@@ -308,7 +315,18 @@ async fn measure(net: &DevNet, load: &Load, threshold: u16, leaves: u64) -> Resu
     let begun = Instant::now();
     let samples = try_join_all(lanes.iter().map(|lane| async {
         let mut samples = Samples::default();
-        while next.fetch_add(1, Ordering::Relaxed) < load.payments {
+        loop {
+            // What this wallet has sent may not have come round yet.
+            if lane.from.balance_of_leaves().available < LEAF {
+                if next.load(Ordering::Relaxed) >= load.payments {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                continue;
+            }
+            if next.fetch_add(1, Ordering::Relaxed) >= load.payments {
+                break;
+            }
             lane.pay(&mut samples).await?;
         }
         Ok::<_, Error>(samples)

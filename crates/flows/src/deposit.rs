@@ -559,6 +559,8 @@ impl Flow for DepositRequest {
     }
 
     fn touches(&self) -> Vec<Touch> {
+        // The root's id is the address' to say; who listens is told about the tree's owner's leaf
+        // when it becomes spendable.
         Vec::new()
     }
 

@@ -7,10 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tinderbox_flows::refusal::{Reason, Refusal};
+use tinderbox_flows::rows::Millis;
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 
 use crate::Core;
 
+/// How long a fetched commitment is handed out, in milliseconds: half of the shortest time after
+/// which a signer may destroy it.
+const MAX_AGE_MS: u64 = 1_800_000;
 /// Commitments fetched in one go.
 const BATCH: u32 = 256;
 
@@ -24,25 +28,32 @@ pub struct Nonces {
 /// One operator's commitments.
 #[derive(Default)]
 struct Pool {
-    ready: Mutex<VecDeque<NonceCommitment>>,
+    ready: Mutex<VecDeque<(Millis, NonceCommitment)>>,
     /// One fetch at a time: those who wait find its result.
     fetching: tokio::sync::Mutex<()>,
 }
 
 impl Pool {
-    fn take(&self, count: usize) -> Option<Vec<NonceCommitment>> {
+    fn take(&self, count: usize, now: Millis) -> Option<Vec<NonceCommitment>> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        // Oldest first; the signer that made them destroys what nobody uses for long.
+        while ready
+            .front()
+            .is_some_and(|(fetched, _)| fetched.plus(MAX_AGE_MS) < now)
+        {
+            ready.pop_front();
+        }
         if ready.len() < count {
             return None;
         }
-        Some(ready.drain(..count).collect())
+        Some(ready.drain(..count).map(|(_, taken)| taken).collect())
     }
 
-    fn add(&self, commitments: Vec<NonceCommitment>) {
+    fn add(&self, commitments: Vec<NonceCommitment>, now: Millis) {
         self.ready
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(commitments);
+            .extend(commitments.into_iter().map(|commitment| (now, commitment)));
     }
 
     fn len(&self) -> usize {
@@ -130,7 +141,7 @@ impl Nonces {
         count: usize,
     ) -> Result<Vec<NonceCommitment>, String> {
         let pool = self.ready.get(&operator).ok_or("no such operator")?;
-        if let Some(taken) = pool.take(count) {
+        if let Some(taken) = pool.take(count, self.core.clock.now()) {
             if pool.len() < usize::try_from(BATCH / 4).unwrap_or(usize::MAX) {
                 let nonces = self.clone();
                 tokio::spawn(async move {
@@ -144,7 +155,7 @@ impl Nonces {
                 .unwrap_or(u32::MAX)
                 .saturating_add(BATCH);
             self.fetch(operator, missing).await?;
-            if let Some(taken) = pool.take(count) {
+            if let Some(taken) = pool.take(count, self.core.clock.now()) {
                 return Ok(taken);
             }
         }
@@ -171,7 +182,7 @@ impl Nonces {
                 .await
                 .map_err(|error| error.to_string())?
         };
-        pool.add(commitments);
+        pool.add(commitments, self.core.clock.now());
         Ok(())
     }
 

@@ -163,3 +163,6 @@ impl Wallet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Receiving: verifying transfers, and making their leaves ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
@@ -51,6 +51,17 @@ pub(crate) struct Verified {
     known: BTreeMap<LeafId, Node>,
 }
 
+/// What this process has claimed, and claims.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    running: BTreeSet<TransferId>,
+    /// The latest that are done, since an event may tell of a payment again.
+    done: VecDeque<TransferId>,
+}
+
+/// How many finished claims are remembered.
+const REMEMBERED: usize = 1000;
+
 /// Marks a transfer as being claimed in this process, until it is dropped.
 struct Claiming<'a> {
     inner: &'a Inner,
@@ -58,23 +69,27 @@ struct Claiming<'a> {
 }
 
 impl<'a> Claiming<'a> {
+    /// `None` if it is being claimed, or was.
     fn begin(inner: &'a Inner, id: TransferId) -> Option<Self> {
-        let mut claiming = inner
-            .claiming
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Made only if it is the first: dropping one takes the mark away.
-        claiming.insert(id).then(|| Self { inner, id })
+        let mut claims = inner.claims();
+        if claims.done.contains(&id) || !claims.running.insert(id) {
+            return None;
+        }
+        Some(Self { inner, id })
+    }
+
+    fn done(&self) {
+        let mut claims = self.inner.claims();
+        claims.done.push_back(self.id);
+        if claims.done.len() > REMEMBERED {
+            claims.done.pop_front();
+        }
     }
 }
 
 impl Drop for Claiming<'_> {
     fn drop(&mut self) {
-        self.inner
-            .claiming
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(&self.id);
+        self.inner.claims().running.remove(&self.id);
     }
 }
 
@@ -96,15 +111,16 @@ impl Wallet {
         Ok(report)
     }
 
-    /// Claims one transfer and tells listeners; `None` if it is being claimed elsewhere in this process.
+    /// Claims one transfer and tells listeners; `None` if it is being claimed elsewhere in this process, or was.
     pub(crate) async fn claim_and_tell(&self, transfer: &Transfer) -> Result<Option<Claimed>> {
         let id = transfer.id;
-        let Some(_claiming) = Claiming::begin(self.inner(), id) else {
+        let Some(claiming) = Claiming::begin(self.inner(), id) else {
             return Ok(None);
         };
         let result = self.claim(transfer).await;
         match &result {
             Ok(claimed) => {
+                claiming.done();
                 self.inner().tell(WalletEvent::Received {
                     id,
                     sender: claimed.sender,

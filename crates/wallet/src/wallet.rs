@@ -9,6 +9,7 @@ use tinderbox_protocol::{LeafId, Network, SparkAddress, TransferId};
 use tokio::sync::broadcast;
 
 use crate::chain::WalletChain;
+use crate::claim::Claims;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::WalletEvent;
@@ -37,8 +38,8 @@ pub(crate) struct Inner {
     pub(crate) operators: Operators,
     pub(crate) chain: Arc<dyn WalletChain>,
     pub(crate) events: broadcast::Sender<WalletEvent>,
-    /// Transfers whose claim is under way in this process.
-    pub(crate) claiming: Mutex<BTreeSet<TransferId>>,
+    /// Transfers that this process claims, or has claimed.
+    claims: Mutex<Claims>,
     /// When the chain was last asked about a tree's root.
     pub(crate) roots_seen: Mutex<HashMap<Txid, Instant>>,
     /// One synchronisation at a time; says whether there was one yet.
@@ -63,6 +64,10 @@ const EVENTS: usize = 256;
 impl Inner {
     pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn identity_bytes(&self) -> Vec<u8> {
@@ -135,7 +140,7 @@ impl Wallet {
             operators,
             chain,
             events: broadcast::channel(EVENTS).0,
-            claiming: Mutex::default(),
+            claims: Mutex::default(),
             roots_seen: Mutex::default(),
             synced: tokio::sync::Mutex::new(false),
             pool: Mutex::new(pool),

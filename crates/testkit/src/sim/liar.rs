@@ -41,7 +41,7 @@ impl Lie {
 
 /// What a lie brought in.
 #[derive(Debug, Default)]
-pub struct Evidence {
+pub(super) struct Evidence {
     /// Flows for which an honest operator gave its shares, with the certificate it had.
     pub(super) powers: Vec<(FlowId, Certificate)>,
 }

@@ -16,7 +16,7 @@ use tinderbox_rpc::proto::spark_authn::{
 };
 use tinderbox_rpc::server::{Server, Settings, services};
 use tinderbox_rpc::tls::Certificate;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 
@@ -53,6 +53,10 @@ pub(crate) struct Script {
     pub(crate) claims: Vec<spark::ClaimTransferRequest>,
     /// Payments so far.
     pub(crate) payments: Vec<spark::StartTransferRequest>,
+    /// Open event streams.
+    streams: Vec<mpsc::UnboundedSender<Result<spark::SubscribeToEventsResponse, Status>>>,
+    /// Streams opened so far.
+    pub(crate) subscriptions: usize,
     /// How far in the past tokens expire, in seconds, to try stale ones.
     pub(crate) lifetime: i64,
 }
@@ -97,6 +101,20 @@ impl FakeOperator {
 
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Script) -> T) -> T {
         work(&mut self.script.lock().unwrap())
+    }
+
+    /// Sends an event to everybody who listens.
+    pub(crate) fn emit(&self, event: spark::subscribe_to_events_response::Event) {
+        self.with(|script| {
+            script.streams.retain(|stream| {
+                stream.send(Ok(spark::SubscribeToEventsResponse { event: Some(event.clone()) })).is_ok()
+            });
+        });
+    }
+
+    /// Ends all streams, as a restart does.
+    pub(crate) fn end_streams(&self) {
+        self.with(|script| script.streams.clear());
     }
 
     /// No token is good any more, as after a restart with another secret.
@@ -297,6 +315,23 @@ impl SparkService for Handler {
             transfers,
             offset: -1,
         }))
+    }
+
+    async fn subscribe_to_events(
+        &self,
+        request: Request<spark::SubscribeToEventsRequest>,
+    ) -> Result<Response<tonic::codegen::BoxStream<spark::SubscribeToEventsResponse>>, Status> {
+        self.admit(&request)?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let connected = spark::subscribe_to_events_response::Event::Connected(spark::ConnectedEvent {});
+        let _ = sender.send(Ok(spark::SubscribeToEventsResponse { event: Some(connected) }));
+        let mut script = self.0.lock().unwrap();
+        script.streams.push(sender);
+        script.subscriptions += 1;
+        let stream = futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|event| (event, receiver))
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn query_pending_transfers(
