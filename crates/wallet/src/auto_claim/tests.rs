@@ -12,7 +12,10 @@ use crate::leaf::{LeafStatus, Node};
 use crate::testing::{World, node_message, transfer_message};
 
 /// The next event that `wanted` takes; fails if it does not come.
-async fn wait_for<T>(events: &mut Receiver<WalletEvent>, wanted: impl Fn(&WalletEvent) -> Option<T>) -> T {
+async fn wait_for<T>(
+    events: &mut Receiver<WalletEvent>,
+    wanted: impl Fn(&WalletEvent) -> Option<T>,
+) -> T {
     let search = async {
         loop {
             let event = events.recv().await.unwrap();
@@ -21,7 +24,9 @@ async fn wait_for<T>(events: &mut Receiver<WalletEvent>, wanted: impl Fn(&Wallet
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), search).await.expect("the event comes")
+    tokio::time::timeout(Duration::from_secs(20), search)
+        .await
+        .expect("the event comes")
 }
 
 fn received(event: &WalletEvent) -> Option<Sats> {
@@ -59,7 +64,10 @@ async fn a_payment_is_claimed_when_the_stream_tells_of_it() {
     let mut events = world.wallet.events();
     let _running = world.wallet.run_auto_claim();
     wait_for(&mut events, connected).await;
-    let event = spark::TransferEvent { transfer: Some(payment), trace_id: String::new() };
+    let event = spark::TransferEvent {
+        transfer: Some(payment),
+        trace_id: String::new(),
+    };
     world.operators[0].emit(Event::ReceiverTransfer(event));
     assert_eq!(wait_for(&mut events, received).await, Sats(100_000));
     assert_eq!(world.wallet.balance_of_leaves().available, Sats(100_000));
@@ -73,12 +81,18 @@ async fn a_payment_that_is_told_twice_is_claimed_once() {
     let _running = world.wallet.run_auto_claim();
     wait_for(&mut events, connected).await;
     for _ in 0..3 {
-        let event = spark::TransferEvent { transfer: Some(payment.clone()), trace_id: String::new() };
+        let event = spark::TransferEvent {
+            transfer: Some(payment.clone()),
+            trace_id: String::new(),
+        };
         world.operators[0].emit(Event::ReceiverTransfer(event));
     }
     wait_for(&mut events, received).await;
     // A last event shows that those before it were dealt with.
-    let event = spark::TransferEvent { transfer: Some(payment), trace_id: String::new() };
+    let event = spark::TransferEvent {
+        transfer: Some(payment),
+        trace_id: String::new(),
+    };
     world.operators[0].emit(Event::SenderTransfer(event));
     let mut more = 0;
     loop {
@@ -88,7 +102,10 @@ async fn a_payment_that_is_told_twice_is_claimed_once() {
             _ => {}
         }
     }
-    assert_eq!((more, world.operators[0].with(|script| script.claims.len())), (0, 1));
+    assert_eq!(
+        (more, world.operators[0].with(|script| script.claims.len())),
+        (0, 1)
+    );
 }
 
 #[tokio::test]
@@ -98,7 +115,8 @@ async fn a_broken_stream_is_opened_again_and_nothing_is_missed() {
     let _running = world.wallet.run_auto_claim();
     wait_for(&mut events, connected).await;
     world.operators[0].end_streams();
-    let disconnected = |event: &WalletEvent| matches!(event, WalletEvent::Disconnected { .. }).then_some(());
+    let disconnected =
+        |event: &WalletEvent| matches!(event, WalletEvent::Disconnected { .. }).then_some(());
     wait_for(&mut events, disconnected).await;
     // It arrives while nobody listens.
     world.wait_for_bob(&world.payment(world.scene.transfer_leaf()));
@@ -113,13 +131,20 @@ async fn a_payment_that_is_not_believed_is_told_and_does_not_end_the_task() {
     let mut events = world.wallet.events();
     let running = world.wallet.run_auto_claim();
     wait_for(&mut events, connected).await;
-    let bad = spark::Transfer { total_value: 1, ..good.clone() };
+    let bad = spark::Transfer {
+        total_value: 1,
+        ..good.clone()
+    };
     let tell = |transfer| {
-        let event = spark::TransferEvent { transfer: Some(transfer), trace_id: String::new() };
+        let event = spark::TransferEvent {
+            transfer: Some(transfer),
+            trace_id: String::new(),
+        };
         world.operators[0].emit(Event::ReceiverTransfer(event));
     };
     tell(bad);
-    let doubted = |event: &WalletEvent| matches!(event, WalletEvent::NotBelieved { .. }).then_some(());
+    let doubted =
+        |event: &WalletEvent| matches!(event, WalletEvent::NotBelieved { .. }).then_some(());
     wait_for(&mut events, doubted).await;
     tell(good);
     assert_eq!(wait_for(&mut events, received).await, Sats(100_000));
@@ -129,7 +154,10 @@ async fn a_payment_that_is_not_believed_is_told_and_does_not_end_the_task() {
 #[tokio::test]
 async fn a_deposit_counts_when_the_operators_agree_that_it_is_confirmed() {
     let world = World::of_alice().await;
-    world.tell_node(&Node { status: LeafStatus::Creating, ..world.scene.leaf() });
+    world.tell_node(&Node {
+        status: LeafStatus::Creating,
+        ..world.scene.leaf()
+    });
     let mut events = world.wallet.events();
     let _running = world.wallet.run_auto_claim();
     wait_for(&mut events, connected).await;
@@ -139,10 +167,15 @@ async fn a_deposit_counts_when_the_operators_agree_that_it_is_confirmed() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the deposit is seen");
+    tokio::time::timeout(Duration::from_secs(20), waits)
+        .await
+        .expect("the deposit is seen");
     world.tell_node(&world.scene.leaf());
     let deposit = Some(node_message(&world.scene.leaf()));
-    world.operators[0].emit(Event::Deposit(spark::DepositEvent { deposit, trace_id: String::new() }));
+    world.operators[0].emit(Event::Deposit(spark::DepositEvent {
+        deposit,
+        trace_id: String::new(),
+    }));
     let confirmed = |event: &WalletEvent| match event {
         WalletEvent::DepositConfirmed { amount, .. } => Some(*amount),
         _ => None,
@@ -160,5 +193,7 @@ async fn a_wallet_that_is_told_to_stop_stops() {
     // The only other holder of the wallet was the task: its sender of events goes with it.
     drop(world.wallet);
     let closed = async { while events.recv().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the task ends");
+    tokio::time::timeout(Duration::from_secs(20), closed)
+        .await
+        .expect("the task ends");
 }

@@ -72,7 +72,7 @@ async fn a_payment_that_is_being_claimed_is_not_claimed_a_second_time() {
     let claimed = first.unwrap().claimed.len() + second.unwrap().claimed.len();
     assert_eq!(claimed, 1);
     assert_eq!(world.operators[0].with(|script| script.claims.len()), 1);
-    let marked = world.wallet.inner().claiming.lock().unwrap().len();
+    let marked = world.wallet.inner().claims().running.len();
     assert_eq!(marked, 0, "the mark goes with the claim");
 }
 

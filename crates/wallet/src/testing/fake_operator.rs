@@ -107,7 +107,11 @@ impl FakeOperator {
     pub(crate) fn emit(&self, event: spark::subscribe_to_events_response::Event) {
         self.with(|script| {
             script.streams.retain(|stream| {
-                stream.send(Ok(spark::SubscribeToEventsResponse { event: Some(event.clone()) })).is_ok()
+                stream
+                    .send(Ok(spark::SubscribeToEventsResponse {
+                        event: Some(event.clone()),
+                    }))
+                    .is_ok()
             });
         });
     }
@@ -323,8 +327,11 @@ impl SparkService for Handler {
     ) -> Result<Response<tonic::codegen::BoxStream<spark::SubscribeToEventsResponse>>, Status> {
         self.admit(&request)?;
         let (sender, receiver) = mpsc::unbounded_channel();
-        let connected = spark::subscribe_to_events_response::Event::Connected(spark::ConnectedEvent {});
-        let _ = sender.send(Ok(spark::SubscribeToEventsResponse { event: Some(connected) }));
+        let connected =
+            spark::subscribe_to_events_response::Event::Connected(spark::ConnectedEvent {});
+        let _ = sender.send(Ok(spark::SubscribeToEventsResponse {
+            event: Some(connected),
+        }));
         let mut script = self.0.lock().unwrap();
         script.streams.push(sender);
         script.subscriptions += 1;
