@@ -117,7 +117,7 @@ async fn tell(story: &mut Story, net: &mut DevNet, folder: &Path) -> Result<()> 
     let memory = || Arc::new(MemoryStorage::new());
     let alice = Wallet::open(config.clone(), &new_words()?, memory())?;
     let bob = Wallet::open(config.clone(), &new_words()?, memory())?;
-    let storage = Arc::new(SqliteStorage::open(&folder.join("carol.sqlite"))?);
+    let storage = Arc::new(SqliteStorage::open(folder.join("carol.sqlite"))?);
     let carol = Wallet::open(config, &new_words()?, storage)?;
 
     story.tell("Alice deposits two coins");

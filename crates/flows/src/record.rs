@@ -227,7 +227,7 @@ pub struct Unreadable {
 }
 
 /// A typed row.
-pub trait Row: Serialize + DeserializeOwned + Clone {
+pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// The table it lives in.
     const TABLE: Table;
     /// The format number that this release writes.

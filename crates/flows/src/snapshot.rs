@@ -5,8 +5,9 @@
 //! was based on, and [`Changes`] makes all of them conditions of the write. Two flows that touch
 //! the same row therefore exclude each other, without a lock held while curves are computed.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::record::{Batch, IndexKey, Key, Row, Stored, Unreadable, Write};
 
@@ -27,8 +28,12 @@ pub enum ReadError {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     rows: BTreeMap<Key, Option<Stored>>,
-    used: Mutex<BTreeSet<Key>>,
+    /// Rows that were handed out, decoded; `None` for a row that is not there. Decoding is worth
+    /// keeping: every public key in a row costs a square root.
+    used: Mutex<BTreeMap<Key, Decoded>>,
 }
+
+type Decoded = Option<Arc<dyn Any + Send + Sync>>;
 
 impl Snapshot {
     /// An empty one: everything is a miss.
@@ -39,6 +44,7 @@ impl Snapshot {
 
     /// Adds what was read; `None` means that there is no such row.
     pub fn insert(&mut self, key: Key, stored: Option<Stored>) {
+        self.used().remove(&key);
         self.rows.insert(key, stored);
     }
 
@@ -70,22 +76,33 @@ impl Snapshot {
     /// [`ReadError::Miss`] if it has not been read, [`ReadError::Unreadable`] if it is damaged.
     pub fn get<R: Row>(&self, id: impl Into<Vec<u8>>) -> Result<Option<R>, ReadError> {
         let key = Key::new(R::TABLE, id);
-        match self.rows.get(&key) {
-            None => Err(ReadError::Miss(Miss([key].into()))),
-            Some(stored) => {
-                let row = match stored {
-                    None => None,
-                    Some(stored) => {
-                        Some(R::decode(&key.id, &stored.body).map_err(ReadError::Unreadable)?)
+        let Some(stored) = self.rows.get(&key) else {
+            return Err(ReadError::Miss(Miss([key].into())));
+        };
+        // Different row types may share a table; then the id tells them apart, not the cache.
+        if let Some(decoded) = self.used().get(&key) {
+            match decoded {
+                None => return Ok(None),
+                Some(row) => {
+                    if let Some(row) = row.downcast_ref::<R>() {
+                        return Ok(Some(row.clone()));
                     }
-                };
-                self.used().insert(key);
-                Ok(row)
+                }
             }
         }
+        let row = match stored {
+            None => None,
+            Some(stored) => Some(R::decode(&key.id, &stored.body).map_err(ReadError::Unreadable)?),
+        };
+        let decoded: Decoded = match &row {
+            None => None,
+            Some(row) => Some(Arc::new(row.clone())),
+        };
+        self.used().insert(key, decoded);
+        Ok(row)
     }
 
-    fn used(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+    fn used(&self) -> MutexGuard<'_, BTreeMap<Key, Decoded>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,7 +182,7 @@ impl Changes {
     pub fn into_batch(self, snapshot: &Snapshot) -> Batch {
         let guards = snapshot
             .used()
-            .iter()
+            .keys()
             .filter(|key| !self.rows.contains_key(key))
             .map(|key| (key.clone(), snapshot.version(key)))
             .collect();
