@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod operator;
+mod signer;
 mod up;
 mod wallet;
 
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run one operator.
     Operator(operator::OperatorArgs),
+    /// Run one operator's signer.
+    Signer(signer::SignerArgs),
     /// Hold, send and receive bitcoin.
     Wallet(wallet::WalletArgs),
 }
@@ -58,6 +61,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Operator(args) => operator::run(args).await,
+        Command::Signer(args) => signer::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,
     };
     match result {
