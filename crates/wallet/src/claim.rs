@@ -18,7 +18,7 @@ use crate::package::{Incoming, claim_package};
 use crate::transfer::{Transfer, TransferStatus};
 use crate::verify::{Failure, keys, path, refund};
 use crate::wallet::{Inner, Wallet};
-use crate::wire;
+use crate::wire::{self, Commitments};
 
 /// How often a claim is tried while another claim of the same transfer, or a crash of one, is in the way.
 const ATTEMPTS: u32 = 6;
@@ -146,11 +146,15 @@ impl Wallet {
     }
 
     async fn claim(&self, transfer: &Transfer) -> Result<Claimed> {
-        let verified = self.verify(transfer).await?;
+        // Nonces are asked for while the checks run; if these fail they lapse.
+        let count = transfer.leaves.len();
+        let (verified, nonces) = tokio::join!(self.verify(transfer), self.commitments_for_claim(count));
+        let verified = verified?;
+        let mut nonces = Some(nonces?);
         let mut pause = Duration::from_millis(100);
         let mut attempt = 1;
         let done = loop {
-            match self.try_claim(transfer, &verified).await {
+            match self.try_claim(transfer, &verified, nonces.take()).await {
                 Ok(done) => break done,
                 // Somebody was faster: another device, or an attempt of ours whose answer was lost.
                 Err(Error::Refused {
@@ -279,9 +283,17 @@ impl Wallet {
         transfer.status == TransferStatus::Claiming && node.refund_tx.as_ref().is_some_and(pays_us)
     }
 
-    async fn try_claim(&self, transfer: &Transfer, verified: &Verified) -> Result<Transfer> {
+    async fn try_claim(
+        &self,
+        transfer: &Transfer,
+        verified: &Verified,
+        nonces: Option<Vec<Commitments>>,
+    ) -> Result<Transfer> {
         const CALL: &str = "claim_transfer";
-        let nonces = self.commitments_for_claim(verified.leaves.len()).await?;
+        let nonces = match nonces {
+            Some(nonces) => nonces,
+            None => self.commitments_for_claim(verified.leaves.len()).await?,
+        };
         let (signer, recipients) = (self.inner().signer.clone(), self.inner().recipients());
         let (id, leaves) = (transfer.id, verified.leaves.clone());
         let package = tokio::task::spawn_blocking(move || {

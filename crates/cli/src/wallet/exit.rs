@@ -148,10 +148,8 @@ async fn drive(mut driver: ExitDriver, args: &DriveArgs, output: Output) -> Resu
         .run(Duration::from_secs(args.poll), |report| {
             let news = !report.events.is_empty() || last.as_ref() != Some(&report.wanted);
             last = Some(report.wanted.clone());
-            if news {
-                if let Err(error) = show(report, output, false) {
-                    tracing::warn!(%error, "the report cannot be shown");
-                }
+            if news && let Err(error) = show(report, output, false) {
+                tracing::warn!(%error, "the report cannot be shown");
             }
         })
         .await?;

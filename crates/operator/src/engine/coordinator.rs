@@ -129,7 +129,7 @@ impl Engine {
                     let real = is_refusal(&self.core.site, flow, &vote);
                     return Err(No {
                         vote: real.then_some(vote),
-                        refusal,
+                        refusal: behind(peer, refusal),
                     });
                 }
                 Ok(Reply::Later(refusal)) => return Err(no(refusal)),
@@ -455,6 +455,26 @@ fn in_progress() -> Refusal {
         "decided, but not all operators have answered: it will finish by itself; ask again",
     )
     .with("decided", true)
+}
+
+/// A peer's no, when this operator has found nothing wrong. If it is about the state of rows, then
+/// one of the two has not heard the end of an earlier flow yet: that passes, and asking again is
+/// right. The request is not to blame.
+fn behind(peer: OperatorIndex, refusal: Refusal) -> Refusal {
+    match refusal.reason {
+        Reason::NotOwner | Reason::InvalidState | Reason::MissingEntity => {
+            tracing::warn!(?peer, %refusal, "a peer is behind");
+            Refusal {
+                reason: Reason::LockConflict,
+                message: format!(
+                    "operator {} has not finished earlier work on this, try again: {refusal}",
+                    peer.identifier()
+                ),
+                facts: refusal.facts,
+            }
+        }
+        _ => refusal,
+    }
 }
 
 fn disagreement(peer: OperatorIndex, why: &str) -> Refusal {

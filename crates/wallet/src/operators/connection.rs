@@ -100,8 +100,9 @@ impl Operator {
             if stale && !renewed {
                 renewed = true;
                 self.drop_session(&session).await;
-            } else if matches!(error.code(), Code::Unavailable | Code::Cancelled)
-                && attempt < ATTEMPTS
+            } else if attempt < ATTEMPTS
+                && (matches!(error.code(), Code::Unavailable | Code::Cancelled)
+                    || is_broken_connection(&error))
             {
                 attempt += 1;
                 tokio::time::sleep(pause).await;
@@ -182,8 +183,7 @@ impl Operator {
 
     /// An operator's refusal, or that it cannot be reached.
     pub(crate) fn refused(&self, call: &'static str, status: &Status) -> Error {
-        // A status that was made here, from a failure of the connection, has a source.
-        if status.code() == Code::Unavailable && std::error::Error::source(status).is_some() {
+        if is_broken_connection(status) {
             let reason = innermost(status);
             return Error::Unreachable {
                 operator: self.index,
@@ -216,6 +216,15 @@ pub(super) fn authorize<T>(request: &mut Request<T>, session: &Session) {
     if let Ok(value) = session.header().parse() {
         request.metadata_mut().insert("authorization", value);
     }
+}
+
+/// True if a status was made here, because the connection could not be made or broke in the middle
+/// of a call: then it has a source. Which code it has depends on where it broke.
+fn is_broken_connection(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal
+    ) && std::error::Error::source(status).is_some()
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

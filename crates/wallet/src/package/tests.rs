@@ -284,7 +284,7 @@ fn a_payment_package_moves_the_key_at_every_operator_and_its_refund_is_signed_by
     let old = recorded.shares("keyshare_before");
     let mut moved = Vec::new();
     let mut cipher = Vec::new();
-    for index in 0..3 {
+    for (index, old) in old.iter().enumerate() {
         let operator = OperatorIndex(u16::try_from(index).unwrap());
         let sealed = &package.key_tweak_package[&operator.identifier()];
         let plain = ecies::decrypt(&recorded.operator(index), sealed).unwrap();
@@ -297,7 +297,7 @@ fn a_payment_package_moves_the_key_at_every_operator_and_its_refund_is_signed_by
         assert_eq!(tweak.signature.len(), 64);
         verify_der_or_compact(&alice.identity(), &digest, &tweak.signature, "leaf").unwrap();
         let share = tweak.secret_share_tweak.as_ref().unwrap();
-        moved.push(apply(index, share, &tweak.pubkey_shares_tweak, &old[index]));
+        moved.push(apply(index, share, &tweak.pubkey_shares_tweak, old));
         assert!(
             cipher.is_empty() || cipher == tweak.secret_cipher,
             "all operators get the same cipher"
@@ -370,7 +370,7 @@ fn a_claim_package_moves_the_key_and_its_refund_is_signed_by_the_new_key() {
 
     let old = recorded.shares("keyshare_after_send");
     let mut moved = Vec::new();
-    for index in 0..3 {
+    for (index, old) in old.iter().enumerate() {
         let operator = OperatorIndex(u16::try_from(index).unwrap());
         let sealed = &package.key_tweak_package[&operator.identifier()];
         let plain = ecies::decrypt(&recorded.operator(index), sealed).unwrap();
@@ -379,7 +379,7 @@ fn a_claim_package_moves_the_key_and_its_refund_is_signed_by_the_new_key() {
             panic!("one leaf")
         };
         let share = tweak.secret_share_tweak.as_ref().unwrap();
-        moved.push(apply(index, share, &tweak.pubkey_shares_tweak, &old[index]));
+        moved.push(apply(index, share, &tweak.pubkey_shares_tweak, old));
     }
     let pairs = [(OperatorIndex(1), &moved[1]), (OperatorIndex(2), &moved[2])];
     let keyshare = feldman::recover(&pairs).unwrap().public_key();

@@ -104,6 +104,19 @@ async fn case_8_a_leaf_with_a_foreign_key_is_not_counted() {
 }
 
 #[tokio::test]
+async fn a_leaf_that_was_paid_and_waits_for_its_receiver_is_neither_ours_nor_a_fault() {
+    let world = World::of_alice().await;
+    world.tell_node(&Node {
+        status: LeafStatus::TransferLocked,
+        keyshare: world.scene.stranger(),
+        ..world.scene.leaf()
+    });
+    let report = world.wallet.sync().await.unwrap();
+    assert_eq!((report.leaves, report.unusable), (0, Vec::new()));
+    assert_eq!(world.wallet.balance_of_leaves(), Balance::default());
+}
+
+#[tokio::test]
 async fn case_3_a_leaf_without_a_signed_refund_is_not_counted() {
     let world = World::of_alice().await;
     let mut leaf = world.scene.leaf();
