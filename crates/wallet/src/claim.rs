@@ -148,7 +148,8 @@ impl Wallet {
     async fn claim(&self, transfer: &Transfer) -> Result<Claimed> {
         // Nonces are asked for while the checks run; if these fail they lapse.
         let count = transfer.leaves.len();
-        let (verified, nonces) = tokio::join!(self.verify(transfer), self.commitments_for_claim(count));
+        let (verified, nonces) =
+            tokio::join!(self.verify(transfer), self.commitments_for_claim(count));
         let verified = verified?;
         let mut nonces = Some(nonces?);
         let mut pause = Duration::from_millis(100);

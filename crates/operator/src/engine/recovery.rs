@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use std::collections::BTreeSet;
 use tinderbox_commit::certificate::is_refusal;
 use tinderbox_commit::{Certificate, Message, Reply};
-use std::collections::BTreeSet;
 use tinderbox_flows::flow::{Flow, Frame, Plan};
 use tinderbox_flows::record::{Index, Row};
 use tinderbox_flows::request::Request;
@@ -13,9 +13,9 @@ use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_store::Scan;
 
 use super::Engine;
+use super::participant::MAX_AGE_MS;
 use super::participant::{decode_votes, put};
 use super::rows::{Stop, decide, read, write};
-use super::participant::MAX_AGE_MS;
 
 /// Rounds between two clean-ups.
 const TIDY_ROUNDS: u32 = 600;
