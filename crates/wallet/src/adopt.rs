@@ -5,7 +5,7 @@ use tinderbox_protocol::LeafId;
 use crate::error::Result;
 use crate::exit::{ExitPath, HexTx, PathNode, RefundKey};
 use crate::leaf::{LeafStatus, Node};
-use crate::storage::{Change, Kind, Records};
+use crate::storage::{Change, Kind};
 use crate::wallet::Wallet;
 
 /// The exit of a leaf, from verified nodes; `None` while it has no refund.
@@ -39,13 +39,15 @@ impl Wallet {
         lineage: &[&Node],
         refund_key: RefundKey,
     ) -> Result<()> {
+        // Disk and memory change together, so that a synchronisation sees both or none.
+        let mut pool = self.inner().pool();
         if let Some(path) = exit_path(leaf, lineage, refund_key) {
             self.inner()
                 .records
                 .put(Kind::ExitPath, &leaf.id.to_string(), &path)?;
         }
         if matches!(leaf.status, LeafStatus::Available | LeafStatus::Creating) {
-            self.inner().pool().insert(leaf.clone());
+            pool.insert(leaf.clone());
         }
         Ok(())
     }
@@ -57,9 +59,8 @@ impl Wallet {
             kind: Kind::ExitPath,
             key: leaf.to_string(),
         }));
-        let records: &Records = &self.inner().records;
-        records.apply(&changes)?;
         let mut pool = self.inner().pool();
+        self.inner().records.apply(&changes)?;
         for leaf in leaves {
             pool.remove(leaf);
         }

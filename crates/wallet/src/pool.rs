@@ -15,21 +15,51 @@ pub(crate) struct Pool {
     leaves: BTreeMap<LeafId, Node>,
     reserved: BTreeMap<LeafId, TransferId>,
     exiting: BTreeSet<LeafId>,
+    /// When a leaf came or went last, in changes of this pool.
+    changed: BTreeMap<LeafId, u64>,
+    now: u64,
 }
 
+/// A moment in a pool's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
 impl Pool {
-    /// Takes over what a synchronisation found. Reservations stay.
-    pub(crate) fn replace(&mut self, leaves: BTreeMap<LeafId, Node>) {
+    /// The moment at which operators are asked for all leaves.
+    pub(crate) fn moment(&mut self) -> Moment {
+        self.now += 1;
+        Moment(self.now)
+    }
+
+    /// True if a leaf came or went since: what operators were asked before does not count for it.
+    pub(crate) fn has_changed(&self, leaf: &LeafId, since: Moment) -> bool {
+        self.changed.get(leaf).is_some_and(|at| *at >= since.0)
+    }
+
+    /// Takes over what operators said at a moment. Leaves that came or went since stay as they are, and so do
+    /// reservations.
+    pub(crate) fn replace(&mut self, mut leaves: BTreeMap<LeafId, Node>, asked: Moment) {
+        leaves.retain(|id, _| !self.has_changed(id, asked));
+        let newer = self
+            .leaves
+            .values()
+            .filter(|leaf| self.has_changed(&leaf.id, asked))
+            .cloned();
+        leaves.extend(newer.map(|leaf| (leaf.id, leaf)).collect::<Vec<_>>());
         self.leaves = leaves;
+        // Synchronisations follow each other: nobody asks about earlier moments any more.
+        self.changed.retain(|_, at| *at >= asked.0);
     }
 
     /// Adds or renews one leaf.
     pub(crate) fn insert(&mut self, leaf: Node) {
+        self.changed.insert(leaf.id, self.now);
         self.leaves.insert(leaf.id, leaf);
     }
 
     /// A leaf is gone: its reservation with it.
     pub(crate) fn remove(&mut self, leaf: &LeafId) {
+        self.changed.insert(*leaf, self.now);
         self.leaves.remove(leaf);
         self.reserved.remove(leaf);
     }
@@ -190,5 +220,34 @@ mod tests {
         pool.insert(locked);
         pool.set_exiting([LeafId::from_bytes16([2; 16])].into());
         assert!(pool.reserve(payment(1), &[Sats(10)]).is_err());
+    }
+
+    #[test]
+    fn an_old_answer_does_not_bring_a_spent_leaf_back() {
+        let mut pool = pool(&[10, 20]);
+        let before = pool.leaves.clone();
+        let asked = pool.moment();
+        pool.remove(&LeafId::from_bytes16([1; 16]));
+        pool.replace(before.clone(), asked);
+        assert!(pool.get(&LeafId::from_bytes16([1; 16])).is_none());
+        assert!(pool.get(&LeafId::from_bytes16([2; 16])).is_some());
+        // The next one, asked later, counts again.
+        let asked = pool.moment();
+        pool.replace(before, asked);
+        assert!(pool.get(&LeafId::from_bytes16([1; 16])).is_some());
+    }
+
+    #[test]
+    fn an_old_answer_does_not_hide_a_leaf_that_has_just_come() {
+        let mut pool = pool(&[10]);
+        let asked = pool.moment();
+        let mut leaf = Scene::new().leaf();
+        leaf.id = LeafId::from_bytes16([7; 16]);
+        pool.insert(leaf.clone());
+        pool.replace(BTreeMap::new(), asked);
+        assert_eq!(
+            pool.all().map(|leaf| leaf.id).collect::<Vec<_>>(),
+            [leaf.id]
+        );
     }
 }

@@ -51,6 +51,7 @@ impl Wallet {
 
     async fn sync_now(&self) -> Result<SyncReport> {
         self.resolve_pending_sends().await?;
+        let asked = self.inner().pool().moment();
         let agreed = self.agreed_own().await?;
         let mut report = SyncReport {
             dissent: agreed.dissent.clone(),
@@ -76,7 +77,7 @@ impl Wallet {
 
         let swept = self.swept();
         let mut leaves = BTreeMap::new();
-        let mut changes = Vec::new();
+        let mut paths = Vec::new();
         for id in own.iter().filter(|id| !swept.contains(id)) {
             let Some(leaf) = known.get(id) else { continue };
             if matches!(leaf.status, LeafStatus::SplitLocked | LeafStatus::Splitted) {
@@ -84,7 +85,7 @@ impl Wallet {
             }
             match self.check_own(leaf, &known) {
                 Ok(path) => {
-                    changes.push(Records::change(Kind::ExitPath, &id.to_string(), &path)?);
+                    paths.push(path);
                     leaves.insert(*id, leaf.clone());
                 }
                 // Given away, and not claimed yet: it is listed as ours until then, but its key is
@@ -93,11 +94,53 @@ impl Wallet {
                 Err(failure) => report.unusable.push((*id, failure.to_string())),
             }
         }
+        let gone = self.given_away(&leaves).await?;
+
+        // Disk and memory change together; what came or went since operators were asked stays as it is.
+        let mut pool = self.inner().pool();
+        let mut changes = Vec::new();
+        for path in paths
+            .iter()
+            .filter(|path| !pool.has_changed(&path.leaf, asked))
+        {
+            match self.is_older(path)? {
+                false => changes.push(Records::change(
+                    Kind::ExitPath,
+                    &path.leaf.to_string(),
+                    path,
+                )?),
+                true => {
+                    leaves.remove(&path.leaf);
+                    report
+                        .unusable
+                        .push((path.leaf, Failure::Older { leaf: path.leaf }.to_string()));
+                }
+            }
+        }
+        for leaf in gone.iter().filter(|leaf| !pool.has_changed(leaf, asked)) {
+            tracing::info!(%leaf, "a leaf was spent elsewhere; its old exit is dropped");
+            changes.push(Change::Delete {
+                kind: Kind::ExitPath,
+                key: leaf.to_string(),
+            });
+        }
         self.inner().records.apply(&changes)?;
-        self.forget_given_away(&leaves).await?;
         report.leaves = leaves.len();
-        self.inner().pool().replace(leaves);
+        pool.replace(leaves, asked);
         Ok(report)
+    }
+
+    /// An earlier state of the leaf than the one that is stored: signed as well, but an exit with it would lose
+    /// against whoever owned the leaf in between. A renewal makes another node, and starts anew.
+    fn is_older(&self, path: &ExitPath) -> Result<bool> {
+        let stored = self
+            .inner()
+            .records
+            .get::<ExitPath>(Kind::ExitPath, &path.leaf.to_string())?;
+        let node = |path: &ExitPath| path.nodes.last().map(|node| node.tx.compute_txid());
+        Ok(stored.is_some_and(|stored| {
+            node(&stored) == node(path) && stored.refund_timelock() < path.refund_timelock()
+        }))
     }
 
     async fn agreed_own(&self) -> Result<Agreed> {
@@ -170,37 +213,31 @@ impl Wallet {
         exit_path(leaf, &lineage, RefundKey::Leaf).ok_or(no_refund)
     }
 
-    /// Drops stored exits of leaves that this wallet gave away elsewhere, for example on another device: never
-    /// because somebody says so, but because a signed refund to another key, with a lower timelock, proves it.
-    async fn forget_given_away(&self, owned: &BTreeMap<LeafId, Node>) -> Result<()> {
+    /// Leaves with a stored exit that this wallet gave away elsewhere, for example on another device: never because
+    /// somebody says so, but because a signed refund to another key, with a lower timelock, proves it.
+    async fn given_away(&self, owned: &BTreeMap<LeafId, Node>) -> Result<Vec<LeafId>> {
         let stored = self.inner().records.list::<ExitPath>(Kind::ExitPath)?;
-        let gone = stored
+        let missing = stored
             .into_iter()
             .map(|(_, path)| path)
-            .filter(|path| !owned.contains_key(&path.leaf));
-        let gone = gone
-            .filter(|path| path.refund_key == RefundKey::Leaf)
+            .filter(|path| !owned.contains_key(&path.leaf) && path.refund_key == RefundKey::Leaf)
             .collect::<Vec<_>>();
-        if gone.is_empty() {
-            return Ok(());
+        if missing.is_empty() {
+            return Ok(Vec::new());
         }
-        let ids = gone.iter().map(|path| path.leaf).collect::<Vec<_>>();
+        let ids = missing.iter().map(|path| path.leaf).collect::<Vec<_>>();
         let agreed = self.agreed_nodes(&ids).await?;
-        let mut changes = Vec::new();
-        for path in gone {
-            if agreed
+        let proven = |path: &&ExitPath| {
+            agreed
                 .nodes
                 .get(&path.leaf)
-                .is_some_and(|node| self.proves_given_away(node, &path))
-            {
-                tracing::info!(leaf = %path.leaf, "a leaf was spent elsewhere; its old exit is dropped");
-                changes.push(Change::Delete {
-                    kind: Kind::ExitPath,
-                    key: path.leaf.to_string(),
-                });
-            }
-        }
-        self.inner().records.apply(&changes)
+                .is_some_and(|node| self.proves_given_away(node, path))
+        };
+        Ok(missing
+            .iter()
+            .filter(proven)
+            .map(|path| path.leaf)
+            .collect())
     }
 
     fn proves_given_away(&self, node: &Node, path: &ExitPath) -> bool {

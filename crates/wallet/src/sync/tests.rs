@@ -231,3 +231,26 @@ async fn a_node_that_cannot_be_read_does_not_hide_the_others() {
     }
     assert_eq!(world.wallet.sync().await.unwrap().leaves, 1);
 }
+
+/// The leaf was Alice's before and is hers again: the state of then is signed, but stale.
+#[tokio::test]
+async fn operators_that_show_an_earlier_state_do_not_replace_the_later_exit() {
+    let world = world().await;
+    let mut later = world.scene.leaf();
+    let mut refund = later.refund_tx.take().unwrap();
+    refund.input[0].sequence = bitcoin::Sequence(1800);
+    later.refund_tx = Some(world.scene.sign(refund, &later.node_tx.output[..1]));
+    world.tell_node(&later);
+    world.wallet.sync().await.unwrap();
+    assert_eq!(path(&world).unwrap().refund_timelock(), 1800);
+    world.tell_node(&world.scene.leaf());
+    let report = world.wallet.sync().await.unwrap();
+    assert!(report.unusable[0].1.contains("earlier state"), "{report:?}");
+    assert_eq!(path(&world).unwrap().refund_timelock(), 1800);
+    // A renewal starts anew, on another node.
+    let (root, renewed) = world.scene.renewed_leaf();
+    world.tell_node(&root);
+    world.tell_node(&renewed);
+    assert_eq!(world.wallet.sync().await.unwrap().leaves, 1);
+    assert_eq!(path(&world).unwrap().refund_timelock(), 2000);
+}

@@ -206,6 +206,14 @@ pub enum Failure {
         /// The kind.
         kind: String,
     },
+    /// An earlier state of a leaf than the one we have.
+    #[error(
+        "the operators show an earlier state of leaf {leaf} than this wallet holds; its own is kept. Try again later"
+    )]
+    Older {
+        /// The leaf.
+        leaf: LeafId,
+    },
     /// No majority of operators tells the same story.
     #[error(
         "the operators do not agree about {what}. Try again; if it stays so, do not rely on it"
