@@ -15,7 +15,7 @@ use tinderbox_flows::snapshot::Snapshot;
 use tinderbox_frost::OperatorIndex;
 
 use super::participant::{conflict, decode, decode_votes, given_up};
-use super::rows::{Stop, compute, read};
+use super::rows::{Size, Stop, compute, read};
 use super::{Engine, PeerError};
 
 /// Attempts at writing the coordinator's own vote when rows that it read keep changing.
@@ -156,7 +156,7 @@ impl Engine {
             .site
             .operators
             .get(usize::from(vote.operator.0))
-            .is_some_and(|identity| compute(|| vote.is_signed_by(identity)))
+            .is_some_and(|identity| vote.is_signed_by(identity))
     }
 
     /// The coordinator's own yes. Writing it is the decision.
@@ -380,7 +380,7 @@ impl Engine {
             tracing::warn!(%flow, ?operator, "share is missing; the flow will be finished later");
             return Err(in_progress());
         }
-        let outcome = compute(|| combine(&row.jobs, outputs))?;
+        let outcome = compute(Size::of(row.jobs.len()), || combine(&row.jobs, outputs))?;
         for (place, job) in outcome.jobs.iter().enumerate() {
             if let JobOutcome::Failed(culprits) = job {
                 tracing::error!(%flow, place, ?culprits, "wrong signature shares");
