@@ -9,7 +9,6 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -146,14 +145,25 @@ struct Paid {
     to: Vec<(usize, Sats)>,
 }
 
+/// How many payments there were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turns {
+    /// Begun, or done.
+    begun: u64,
+    /// Known to be done.
+    done: u64,
+}
+
+impl Turns {
+    fn are_over(&self) -> bool {
+        self.done == PAYMENTS
+    }
+}
+
 struct Storm {
     wallets: Vec<Wallet>,
     seed: u64,
-    /// Payments that were begun.
-    begun: AtomicU64,
-    /// Payments that are known to be done.
-    done: watch::Sender<u64>,
-    over: AtomicBool,
+    turns: watch::Sender<Turns>,
     ledger: Mutex<Vec<Paid>>,
     /// Errors that senders met, by kind.
     met: Mutex<BTreeMap<String, u64>>,
@@ -166,9 +176,7 @@ impl Storm {
         Self {
             wallets,
             seed,
-            begun: AtomicU64::new(0),
-            done: watch::Sender::new(0),
-            over: AtomicBool::new(false),
+            turns: watch::Sender::default(),
             ledger: Mutex::default(),
             met: Mutex::default(),
             unexplained: Mutex::default(),
@@ -190,19 +198,42 @@ impl Storm {
             .collect();
         let payers = (0..self.wallets.len()).map(|from| async move {
             let mut rng = self.rng(1 + from as u64);
-            while self.begun.fetch_add(1, Ordering::Relaxed) < PAYMENTS {
-                let paid = self.pay(from, &mut rng).await;
-                self.ledger.lock().expect("no panic").push(paid);
-                self.done.send_modify(|done| *done += 1);
+            while self.takes_turn().await {
+                if let Some(paid) = self.pay(from, &mut rng).await {
+                    self.ledger.lock().expect("no panic").push(paid);
+                    self.turns.send_modify(|turns| turns.done += 1);
+                } else {
+                    // It has paid all it has. Somebody else pays in its place.
+                    self.turns.send_modify(|turns| turns.begun -= 1);
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         });
         join_all(payers).await;
-        self.over.store(true, Ordering::Relaxed);
-        self.done.send_modify(|_| {});
     }
 
-    /// One payment, tried until it is done.
-    async fn pay(&self, from: usize, rng: &mut StdRng) -> Paid {
+    /// Waits until another payment is to be made: false if all are done.
+    async fn takes_turn(&self) -> bool {
+        let mut turns = self.turns.subscribe();
+        loop {
+            let mut taken = false;
+            self.turns.send_if_modified(|turns| {
+                taken = turns.begun < PAYMENTS;
+                turns.begun += u64::from(taken);
+                taken
+            });
+            if taken {
+                return true;
+            }
+            let free = turns.wait_for(|turns| turns.are_over() || turns.begun < PAYMENTS);
+            if free.await.expect("the sender lives").are_over() {
+                return false;
+            }
+        }
+    }
+
+    /// One payment, tried until it is done; nothing if the wallet has nothing to pay with.
+    async fn pay(&self, from: usize, rng: &mut StdRng) -> Option<Paid> {
         let wallet = &self.wallets[from];
         loop {
             self.claim(from).await;
@@ -213,22 +244,19 @@ impl Storm {
                 .collect();
             match wallet.pay_many(&payments).await {
                 Ok(payment) => {
-                    return Paid {
+                    return Some(Paid {
                         id: payment.id,
                         from,
                         to,
-                    };
+                    });
                 }
                 Err(Error::OutcomeUnknown { id, .. }) => {
                     self.note("outcome unknown".to_owned());
                     if self.outcome(from, id).await {
-                        return Paid { id, from, to };
+                        return Some(Paid { id, from, to });
                     }
                 }
-                // It has paid all it has: others will pay it.
-                Err(Error::Insufficient { .. } | Error::NoExactAmount { .. }) => {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                Err(Error::Insufficient { .. } | Error::NoExactAmount { .. }) => return None,
                 Err(error) => {
                     self.note_error("pay", &error);
                     let _ = wallet.sync().await;
@@ -313,7 +341,7 @@ impl Storm {
             .collect();
         format!(
             "{} payments done; met\n{}",
-            *self.done.borrow(),
+            self.turns.borrow().done,
             lines.join("\n")
         )
     }
@@ -321,11 +349,13 @@ impl Storm {
     /// Kills operators until all payments are done.
     async fn kills(&self, net: &mut DevNet, outages: &Mutex<Outages>) {
         let mut rng = self.rng(0);
-        while !self.over.load(Ordering::Relaxed) {
-            let next = *self.done.borrow() + rng.gen_range(1..=CALM);
-            let mut done = self.done.subscribe();
-            let reached = |done: &u64| *done >= next || self.over.load(Ordering::Relaxed);
-            done.wait_for(reached).await.expect("the sender lives");
+        loop {
+            let mut turns = self.turns.subscribe();
+            let next = turns.borrow().done + rng.gen_range(1..=CALM);
+            let reached = turns.wait_for(|turns| turns.are_over() || turns.done >= next);
+            if reached.await.expect("the sender lives").are_over() {
+                return;
+            }
             // Anywhere within a payment.
             rest(&mut rng, 60).await;
             let mut victims: Vec<u16> = (0..OPERATORS).collect();
@@ -362,36 +392,34 @@ impl Storm {
     async fn settle(&self) {
         let ledger = self.ledger.lock().expect("no panic").clone();
         assert_eq!(ledger.len() as u64, PAYMENTS);
-        for (number, wallet) in self.wallets.iter().enumerate() {
-            let mut expected = LEAVES as u64 * LEAF.0;
-            for paid in &ledger {
-                for (to, amount) in &paid.to {
-                    expected += if *to == number { amount.0 } else { 0 };
-                    expected -= if paid.from == number { amount.0 } else { 0 };
-                }
-            }
-            eventually(
-                &format!("wallet {number} has {expected} sats"),
-                PATIENCE,
-                || async move {
-                    let text = |error: Error| error.to_string();
-                    let report = wallet.claim_pending().await.map_err(text)?;
-                    if let Some((id, why)) = report.refused.first() {
-                        return Err(format!("transfer {id}: {why}"));
-                    }
-                    let report = wallet.sync().await.map_err(text)?;
-                    if !report.unusable.is_empty() || !report.dissent.is_empty() {
-                        return Err(format!("{report:?}"));
-                    }
-                    let balance = wallet.balance().await.map_err(text)?;
-                    let spendable = balance.available.0 + balance.to_be_renewed.0;
-                    let moving = balance.incoming.0 + balance.outgoing.0 + balance.exiting.0;
-                    (spendable == expected && moving == 0)
-                        .then_some(())
-                        .ok_or_else(|| format!("{balance:?}"))
-                },
-            )
-            .await;
+        // What one has paid stays listed as its own until the receiver claims.
+        join_all((0..self.wallets.len()).map(|number| {
+            let expected = expected(number, &ledger);
+            eventually("what was paid is claimed", PATIENCE, move || {
+                self.has_settled(number, expected)
+            })
+        }))
+        .await;
+    }
+
+    async fn has_settled(&self, number: usize, expected: u64) -> Result<(), String> {
+        let wallet = &self.wallets[number];
+        let text = |error: Error| format!("wallet {number}: {error}");
+        let report = wallet.claim_pending().await.map_err(text)?;
+        if let Some((id, why)) = report.refused.first() {
+            return Err(format!("wallet {number}: transfer {id}: {why}"));
+        }
+        let report = wallet.sync().await.map_err(text)?;
+        if !report.unusable.is_empty() || !report.dissent.is_empty() {
+            return Err(format!("wallet {number}: {report:?}"));
+        }
+        let balance = wallet.balance().await.map_err(text)?;
+        let spendable = balance.available.0 + balance.to_be_renewed.0;
+        let moving = balance.incoming.0 + balance.outgoing.0 + balance.exiting.0;
+        if spendable == expected && moving == 0 {
+            Ok(())
+        } else {
+            Err(format!("wallet {number}: {balance:?}, not {expected}"))
         }
     }
 
@@ -414,6 +442,21 @@ impl Storm {
             "no outage explains these: {unexplained:#?}"
         );
     }
+}
+
+/// What a wallet must have after these payments, in sats.
+fn expected(number: usize, ledger: &[Paid]) -> u64 {
+    let mut expected = LEAVES as u64 * LEAF.0;
+    let moves = ledger
+        .iter()
+        .flat_map(|paid| paid.to.iter().map(move |to| (paid.from, to)));
+    let (mut got, mut gave) = (0, 0);
+    for (from, (to, amount)) in moves {
+        got += if *to == number { amount.0 } else { 0 };
+        gave += if from == number { amount.0 } else { 0 };
+    }
+    expected += got;
+    expected - gave
 }
 
 /// Up to `milliseconds`.
