@@ -209,6 +209,18 @@ macro_rules! each {
 }
 
 impl Request {
+    /// About how many signatures it takes to check and to make.
+    #[must_use]
+    pub fn signatures(&self) -> usize {
+        match self {
+            Self::Address(_) | Self::ClaimFinish(_) => 1,
+            Self::Deposit(request) => request.outputs.len().saturating_add(2),
+            Self::Send(request) => request.package.cpfp.len().saturating_mul(3),
+            Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
+            Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
+        }
+    }
+
     /// True if every operator's identity signature is part of the outcome.
     #[must_use]
     pub const fn wants_identity_signatures(&self) -> bool {

@@ -14,7 +14,7 @@ use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_signer::PackageKind;
 
 use super::Engine;
-use super::rows::{Stop, compute, decide, read, write};
+use super::rows::{Size, Stop, compute, decide, read, write};
 
 /// Age up to which a flow can be voted on, in milliseconds; also how far clocks may be apart.
 pub(super) const MAX_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
@@ -129,7 +129,8 @@ impl Engine {
             }
         }
         let site = &*self.core.site;
-        let prepared = decide(&*self.core.store, snapshot, |rows| {
+        let size = Size::of(request.signatures());
+        let prepared = decide(&*self.core.store, snapshot, size, |rows| {
             request.prepare(
                 &Frame {
                     flow,
@@ -305,9 +306,12 @@ impl Engine {
         }
         let request = Request::decode(&row.request)?;
         let site = &*self.core.site;
-        let mut changes = decide(&*self.core.store, &mut snapshot, |rows| {
-            request.rollback(&frame(&row, site, rows), &row)
-        })
+        let mut changes = decide(
+            &*self.core.store,
+            &mut snapshot,
+            Size::of(row.jobs.len()),
+            |rows| request.rollback(&frame(&row, site, rows), &row),
+        )
         .await?;
         // The request and the nonces stay: should the no turn out to be a lie, the certificate wins.
         row.state = FlowState::Refused;
@@ -330,8 +334,10 @@ impl Engine {
         row: FlowRow,
         certificate: &Certificate,
     ) -> Result<(), Stop> {
-        compute(|| certificate.check(&self.core.site, row.id, &row.digest))
-            .map_err(|error| Stop::Refuse(Refusal::new(Reason::BadSignature, error.to_string())))?;
+        compute(Size::Small, || {
+            certificate.check(&self.core.site, row.id, &row.digest)
+        })
+        .map_err(|error| Stop::Refuse(Refusal::new(Reason::BadSignature, error.to_string())))?;
         self.name_culprits(row.id, decode_votes(&row.votes)?.into_keys());
         let request = Request::decode(&row.request)?;
         let prepared = self
@@ -358,16 +364,22 @@ impl Engine {
         mut row: FlowRow,
         certificate: &Certificate,
     ) -> Result<Reply, Stop> {
-        compute(|| certificate.check(&self.core.site, row.id, &row.digest)).map_err(|error| {
+        compute(Size::Small, || {
+            certificate.check(&self.core.site, row.id, &row.digest)
+        })
+        .map_err(|error| {
             tracing::error!(flow = %row.id, %error, "certificate");
             metrics::counter!("tinderbox_flow_forged_total").increment(1);
             Stop::Refuse(Refusal::new(Reason::BadSignature, error.to_string()))
         })?;
         let request = Request::decode(&row.request)?;
         let site = &*self.core.site;
-        let plan = decide(&*self.core.store, &mut snapshot, |rows| {
-            request.commit(&frame(&row, site, rows), &row)
-        })
+        let plan = decide(
+            &*self.core.store,
+            &mut snapshot,
+            Size::of(row.jobs.len()),
+            |rows| request.commit(&frame(&row, site, rows), &row),
+        )
         .await?;
         let obsolete: Vec<_> = plan
             .keys
@@ -389,9 +401,12 @@ impl Engine {
         if !plan.identity.is_empty() {
             output.identity = self.core.signer.sign(plan.identity).await?;
         }
-        let mut changes = decide(&*self.core.store, &mut snapshot, |rows| {
-            request.apply(&frame(&row, site, rows), &row, &sealed)
-        })
+        let mut changes = decide(
+            &*self.core.store,
+            &mut snapshot,
+            Size::of(row.jobs.len()),
+            |rows| request.apply(&frame(&row, site, rows), &row, &sealed),
+        )
         .await?;
         let used = nonces(&row, self.core.site.me);
         row.state = FlowState::Committed;
@@ -417,12 +432,15 @@ impl Engine {
         mut row: FlowRow,
         outcome: &Outcome,
     ) -> Result<Reply, Stop> {
-        compute(|| check_outcome(&row, outcome))?;
+        compute(Size::of(row.jobs.len()), || check_outcome(&row, outcome))?;
         let request = Request::decode(&row.request)?;
         let site = &*self.core.site;
-        let mut changes = decide(&*self.core.store, &mut snapshot, |rows| {
-            request.finish(&frame(&row, site, rows), &row, outcome)
-        })
+        let mut changes = decide(
+            &*self.core.store,
+            &mut snapshot,
+            Size::of(row.jobs.len()),
+            |rows| request.finish(&frame(&row, site, rows), &row, outcome),
+        )
         .await?;
         row.state = FlowState::Done;
         row.outcome = encode(outcome)?;

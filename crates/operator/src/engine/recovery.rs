@@ -15,7 +15,7 @@ use tinderbox_store::Scan;
 use super::Engine;
 use super::participant::MAX_AGE_MS;
 use super::participant::{decode_votes, put};
-use super::rows::{Stop, decide, read, write};
+use super::rows::{Size, Stop, decide, read, write};
 
 /// Rounds between two clean-ups.
 const TIDY_ROUNDS: u32 = 600;
@@ -144,17 +144,22 @@ impl Engine {
         let request = Request::decode(&row.request)?;
         let mut snapshot = Snapshot::new();
         let site = &*self.core.site;
-        decide(&*self.core.store, &mut snapshot, |rows| {
-            request.commit(
-                &Frame {
-                    flow: row.id,
-                    coordinator: row.coordinator,
-                    site,
-                    rows,
-                },
-                row,
-            )
-        })
+        decide(
+            &*self.core.store,
+            &mut snapshot,
+            Size::of(row.jobs.len()),
+            |rows| {
+                request.commit(
+                    &Frame {
+                        flow: row.id,
+                        coordinator: row.coordinator,
+                        site,
+                        rows,
+                    },
+                    row,
+                )
+            },
+        )
         .await
     }
 

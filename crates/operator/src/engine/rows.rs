@@ -80,10 +80,11 @@ impl From<SignerError> for Stop {
 pub(super) async fn decide<T>(
     store: &dyn Store,
     snapshot: &mut Snapshot,
+    size: Size,
     mut decide: impl FnMut(&Snapshot) -> Result<T, Halt>,
 ) -> Result<T, Stop> {
     for _ in 0..MAX_ROUNDS {
-        match compute(|| decide(snapshot)) {
+        match compute(size, || decide(snapshot)) {
             Ok(decision) => return Ok(decision),
             Err(Halt::Refuse(refusal)) => return Err(Stop::Refuse(refusal)),
             Err(Halt::Miss(miss)) => {
@@ -107,7 +108,7 @@ pub(super) async fn read<R: Row>(
     snapshot: &mut Snapshot,
     id: &[u8],
 ) -> Result<Option<R>, Stop> {
-    decide(store, snapshot, |rows| Ok(rows.get::<R>(id)?)).await
+    decide(store, snapshot, Size::Small, |rows| Ok(rows.get::<R>(id)?)).await
 }
 
 /// Writes, if nothing that was read has changed.
@@ -119,10 +120,33 @@ pub(super) async fn write(
     Ok(store.apply(changes.into_batch(snapshot)).await?)
 }
 
-/// Runs curve arithmetic without holding up the tasks that share this thread.
-pub(super) fn compute<T>(work: impl FnOnce() -> T) -> T {
+/// Signatures from which on work is large: some ten milliseconds.
+const LARGE: usize = 24;
+
+/// How much curve arithmetic something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    /// A few signatures: handing the thread over would cost more than it saves.
+    Small,
+    /// Enough to hold up the tasks that share the thread.
+    Large,
+}
+
+impl Size {
+    /// Of work on so many signatures.
+    pub(super) const fn of(signatures: usize) -> Self {
+        if signatures < LARGE {
+            Self::Small
+        } else {
+            Self::Large
+        }
+    }
+}
+
+/// Runs curve arithmetic without holding up the tasks that share this thread for long.
+pub(super) fn compute<T>(size: Size, work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(RuntimeFlavor::MultiThread) if size == Size::Large => tokio::task::block_in_place(work),
         _ => work(),
     }
 }
