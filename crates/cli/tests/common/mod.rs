@@ -2,6 +2,7 @@
 //! with coins, raw calls to operators, and waiting with a bound.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod cli;
 pub(crate) mod database;
 pub(crate) mod network;
 pub(crate) mod raw;
