@@ -305,6 +305,12 @@ impl ExitDriver {
 
     fn report(&self, round: Round) -> ExitReport {
         let done = self.state.is_done();
+        // The sweep takes all refunds at once, so the first ones wait for the last.
+        let sweeps = !self
+            .state
+            .leaves
+            .iter()
+            .any(|leaf| matches!(leaf.stage, Stage::Running { .. }));
         let earliest = self
             .state
             .leaves
@@ -315,9 +321,8 @@ impl ExitDriver {
                     sent: None,
                     ..
                 } => Some(until.0),
-                Stage::Running { sent: Some(_), .. } | Stage::Refunded { .. } => {
-                    Some(round.tip.0.saturating_add(1))
-                }
+                Stage::Running { sent: Some(_), .. } => Some(round.tip.0.saturating_add(1)),
+                Stage::Refunded { .. } if sweeps => Some(round.tip.0.saturating_add(1)),
                 _ => None,
             })
             .min();
