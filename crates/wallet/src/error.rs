@@ -352,7 +352,7 @@ fn reserved_hint(locked: &Sats) -> String {
         ". Receive or deposit more first".to_owned()
     } else {
         format!(
-            "; {locked} more are in payments under way or in leaves that must be renewed before they move again"
+            "; {locked} more are on their way (deposits that wait for blocks, payments that are not finished) or must be renewed before they move again"
         )
     }
 }

@@ -54,10 +54,7 @@ pub(super) async fn claim(folder: &Folder, args: ClaimArgs, output: Output) -> R
         })
         .collect::<Result<Vec<_>>>()?;
     let wallet = folder.open()?;
-    let mut leaves = Vec::new();
-    for txid in txids {
-        leaves.extend(wallet.claim_deposit(txid).await?);
-    }
+    let leaves = wallet.claim_transactions(&txids).await?;
     let value = leaves
         .iter()
         .map(|leaf| json!({ "leaf": leaf.id, "value": leaf.value, "status": leaf.status }))

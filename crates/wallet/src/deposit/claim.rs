@@ -36,15 +36,29 @@ impl Wallet {
     /// [`Error::UnknownTransaction`], [`Error::NotOurDeposit`], [`Error::DepositSpent`],
     /// [`Error::DepositTooSmall`], refusals, and answers that do not pass the checks.
     pub async fn claim_deposit(&self, txid: Txid) -> Result<Vec<Node>> {
-        let view = self
-            .inner()
-            .chain
-            .tx(&txid)
-            .await?
-            .ok_or(Error::UnknownTransaction { txid })?;
-        let found = self.match_outputs(&[view.tx]).await?;
-        if found.is_empty() {
-            return Err(Error::NotOurDeposit { txid });
+        self.claim_transactions(&[txid]).await
+    }
+
+    /// Claims what several transactions sent. Outputs of one address become one leaf together, for which all of
+    /// them must be confirmed: an address takes part in one claim only.
+    ///
+    /// # Errors
+    /// As [`claim_deposit`](Wallet::claim_deposit).
+    pub async fn claim_transactions(&self, txids: &[Txid]) -> Result<Vec<Node>> {
+        let mut txs = Vec::with_capacity(txids.len());
+        for txid in txids {
+            let view = self.inner().chain.tx(txid).await?;
+            txs.push(view.ok_or(Error::UnknownTransaction { txid: *txid })?.tx);
+        }
+        let found = self.match_outputs(&txs).await?;
+        let pays_us = |txid: &Txid| {
+            found
+                .iter()
+                .flat_map(|f| &f.utxos)
+                .any(|u| u.outpoint.txid == *txid)
+        };
+        if let Some(foreign) = txids.iter().find(|txid| !pays_us(txid)) {
+            return Err(Error::NotOurDeposit { txid: *foreign });
         }
         // Each is a leaf of its own: one that fails does not undo the others, and can be claimed again.
         let claims = futures::stream::iter(found)
