@@ -197,7 +197,10 @@ pub fn user_job(
             .map_err(|error| bad_half(leaf, part, &error.to_string()))?;
         prepared
             .verify_user_share(&user_key, &share.share)
-            .map_err(|error| bad_half(leaf, part, &error.to_string()))?;
+            .map_err(|_| {
+                let why = "sign the transaction that is sent, with fresh signing commitments";
+                bad_half(leaf, part, why)
+            })?;
     }
     Ok(JobRow {
         leaf: Some(leaf),

@@ -4,6 +4,7 @@
 
 pub(crate) mod cli;
 pub(crate) mod database;
+pub(crate) mod draft;
 pub(crate) mod network;
 pub(crate) mod raw;
 
