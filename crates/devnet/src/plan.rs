@@ -29,7 +29,9 @@ impl DatabaseChoice {
         } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             Ok(Self::Postgres(text.to_owned()))
         } else {
-            Err(Error::Database(text.to_owned()))
+            // There may be a password in it.
+            let scheme = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+            Err(Error::Database(scheme.to_owned()))
         }
     }
 

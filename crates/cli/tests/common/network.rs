@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitcoin::{Address, Amount, Network as BitcoinNetwork, Transaction, TxOut};
 use futures::future::try_join_all;
 use tempfile::TempDir;
-use tinderbox_devnet::{DatabaseChoice, DevNet, Plan, Ports};
+use tinderbox_devnet::{DatabaseChoice, DevNet, Error, Plan, Ports};
 use tinderbox_protocol::{Network, Sats};
 use tinderbox_wallet::{MemorySigner, MemoryStorage, Wallet, new_words};
 
@@ -14,6 +14,8 @@ use super::{PATIENCE, eventually, program};
 
 /// Blocks on top of a deposit until it counts.
 pub(crate) const DEPTH: u32 = 3;
+/// Times that ports are chosen anew.
+const ATTEMPTS: u32 = 5;
 /// Deposit addresses that a wallet asks for at the same time.
 const AT_ONCE: usize = 8;
 
@@ -56,10 +58,16 @@ pub(crate) fn plan(folder: &Folder, database: DatabaseChoice, keyshares: u32) ->
 }
 
 /// Starts it; ready when it returns.
-pub(crate) async fn start(plan: Plan) -> DevNet {
-    DevNet::start(plan, program())
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
+pub(crate) async fn start(mut plan: Plan) -> DevNet {
+    for _ in 0..ATTEMPTS {
+        match DevNet::start(plan.clone(), program()).await {
+            Ok(net) => return net,
+            // A port that was free a moment ago: other tests start programs at the same time.
+            Err(Error::Busy { .. }) => plan.ports = Ports::free(3).expect("free ports"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no free ports after {ATTEMPTS} attempts");
 }
 
 /// A wallet with new words, and its signer for raw calls.
