@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "spark_authn.proto",
     "spark/service.proto",
     "spark/tree_building.proto",
+    "spark_ssp_internal/service.proto",
     "spark_token/service.proto",
     "tinderbox/peer/v1/peer.proto",
 ];

@@ -1,9 +1,11 @@
 //! `tinderbox up`: a local network until Ctrl-C.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bitcoin::secp256k1::PublicKey;
 use clap::Args;
 use tinderbox_devnet::{DatabaseChoice, DevNet, Plan, Ports};
 
@@ -34,6 +36,10 @@ pub(crate) struct UpArgs {
     /// Mines a block every so many seconds. By default blocks come only when asked for.
     #[arg(long)]
     mine_every: Option<u64>,
+    /// Identity public key (66 hex digits) of a service provider that operators serve, beside the
+    /// official SDK's. May be given several times.
+    #[arg(long)]
+    ssp_key: Vec<PublicKey>,
     /// Prints the status as JSON.
     #[arg(long)]
     json: bool,
@@ -53,7 +59,14 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         Some(base) => Ports::fixed(base, base.saturating_sub(1), args.operators),
     };
     let plan = Plan::new(args.operators, args.threshold, args.data_dir, ports)?;
+    let ssps = plan
+        .ssps
+        .iter()
+        .copied()
+        .chain(args.ssp_key)
+        .collect::<BTreeSet<_>>();
     let plan = Plan {
+        ssps: ssps.into_iter().collect(),
         database: DatabaseChoice::parse(&args.database)?,
         fresh: args.fresh,
         keyshares: args.keyshares,

@@ -13,6 +13,16 @@ const PUBLISHED: [&str; 5] = [
     "effe79dc2a911a5a359910cb7782f5cabb3b7cf01e3809f8d323898ffd78e408",
 ];
 
+/// The service provider of the official SDK's local defaults. Nobody has published its secret.
+const SDK_SSP: &str = "028c094a432d46a0ac95349d792c2e3730bd60c29188db716f56a99e39b95338b4";
+
+/// Identity key of the service provider in the official SDK's local defaults.
+pub(crate) fn sdk_ssp() -> PublicKey {
+    SDK_SSP
+        .parse()
+        .expect("the published key is a key: a test checks it")
+}
+
 /// How many operators a local network can have: as many as have published keys.
 pub(crate) const MOST: u16 = 5;
 
@@ -48,5 +58,6 @@ mod tests {
         for (index, expected) in (0..).zip(expected) {
             assert_eq!(public(index).to_string(), expected);
         }
+        assert_eq!(sdk_ssp().to_string(), SDK_SSP);
     }
 }

@@ -352,6 +352,7 @@ fn set_up_operator(
         threshold: plan.threshold,
         deposit_confirmations: 3,
         mock: plan.mock,
+        ssps: plan.ssps.iter().map(ToString::to_string).collect(),
         listen: ListenSection {
             public: format!("127.0.0.1:{}", port(&plan.ports.public)),
             peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),

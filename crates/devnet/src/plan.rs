@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use crate::keys::MOST;
+use crate::keys::{self, MOST};
 use crate::{Error, Result};
 
 /// Where operators keep their rows.
@@ -164,6 +165,8 @@ pub struct Plan {
     pub mine_every: Option<Duration>,
     /// Serve the test-only service that official tests call.
     pub mock: bool,
+    /// Identity keys of the service providers that operators serve.
+    pub ssps: Vec<PublicKey>,
 }
 
 /// The shape of a network, kept in its folder.
@@ -216,6 +219,7 @@ impl Plan {
             keyshares: 300,
             mine_every: None,
             mock: true,
+            ssps: vec![keys::sdk_ssp()],
         })
     }
 }

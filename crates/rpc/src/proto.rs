@@ -24,6 +24,10 @@ pub mod spark {
 pub mod spark_authn {
     tonic::include_proto!("spark_authn");
 }
+/// What only service providers ask of operators.
+pub mod spark_ssp_internal {
+    tonic::include_proto!("spark_ssp_internal");
+}
 /// Tokens.
 pub mod spark_token {
     tonic::include_proto!("spark_token");

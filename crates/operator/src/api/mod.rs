@@ -8,11 +8,13 @@
 //! | [`error`] | refusals as status codes |
 //! | [`view`] | rows with everything that belongs to them, settled before they are shown |
 //! | [`deposit`], [`commitments`], [`transfer`], [`query`], [`events`], [`settings`] | capabilities |
-//! | [`authn`], [`service`], [`token`], [`mock`] | the services of the contract |
+//! | [`dispatch`] | what happens around every handler |
+//! | [`authn`], [`service`], [`ssp`], [`token`], [`mock`] | the services of the contract |
 
 pub mod authn;
 pub mod commitments;
 pub mod deposit;
+pub mod dispatch;
 pub mod error;
 pub mod events;
 pub mod mock;
@@ -20,12 +22,14 @@ pub mod paging;
 pub mod query;
 pub mod service;
 pub mod settings;
+pub mod ssp;
 pub mod token;
 pub mod transfer;
 pub mod view;
 
 use std::sync::Arc;
 
+use bitcoin::secp256k1::PublicKey;
 use tinderbox_chain::BlockRef;
 use tinderbox_flows::flow::Outcome;
 use tinderbox_flows::refusal::{Reason, Refusal};
@@ -61,6 +65,8 @@ pub struct Api {
     pub hub: events::Hub,
     /// All operators, in order of index.
     pub operators: Arc<[OperatorInfo]>,
+    /// Identity keys of the service providers that the configuration lists.
+    pub ssps: Arc<[PublicKey]>,
     /// The last block that was applied.
     pub tip: watch::Receiver<Option<BlockRef>>,
 }

@@ -2,15 +2,13 @@
 //! answers UNIMPLEMENTED.
 
 use std::future::Future;
-use std::time::Instant;
 
+use tinderbox_rpc::Caller;
 use tinderbox_rpc::proto::spark::spark_service_server::SparkService as Contract;
-use tinderbox_rpc::validate::{Validate, check};
-use tinderbox_rpc::{Caller, ServiceError};
+use tinderbox_rpc::validate::Validate;
 use tonic::{Request, Response, Status};
-use tracing::Instrument as _;
 
-use super::{Api, ApiError, commitments, deposit, events, query, settings, transfer};
+use super::{Api, ApiError, commitments, deposit, dispatch, events, query, settings, transfer};
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
@@ -54,44 +52,7 @@ impl SparkService {
         F: FnOnce(Api, Caller, Q) -> Fut,
         Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
     {
-        check(request.get_ref())?;
-        self.run(method, request, handler).await
-    }
-
-    /// Runs a handler to its end, even if the wallet hangs up meanwhile; a handler that panics
-    /// fails only its own request.
-    async fn run<Q, A, F, Fut>(
-        &self,
-        method: &'static str,
-        request: Request<Q>,
-        handler: F,
-    ) -> Result<Response<A>, Status>
-    where
-        Q: Send + 'static,
-        A: Send + 'static,
-        F: FnOnce(Api, Caller, Q) -> Fut,
-        Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
-    {
-        let began = Instant::now();
-        let caller = Caller::of(&request);
-        let work = handler(self.api.clone(), caller, request.into_inner());
-        let answer = match tokio::spawn(work.in_current_span()).await {
-            Ok(answer) => answer,
-            Err(error) => Err(ServiceError::internal(error).into()),
-        };
-        let outcome = match &answer {
-            Ok(_) => "ok",
-            Err(_) => "refused",
-        };
-        metrics::histogram!("tinderbox_request_seconds", "method" => method, "outcome" => outcome)
-            .record(began.elapsed().as_secs_f64());
-        match answer {
-            Ok(answer) => Ok(Response::new(answer)),
-            Err(error) => {
-                tracing::debug!(method, %error, "refused");
-                Err(error.into())
-            }
-        }
+        dispatch::call(&self.api, method, request, handler).await
     }
 }
 
@@ -291,7 +252,8 @@ impl Contract for SparkService {
         &self,
         request: Request<()>,
     ) -> Answer<GetSigningOperatorListResponse> {
-        self.run(
+        dispatch::run(
+            &self.api,
             "get_signing_operator_list",
             request,
             query::get_signing_operator_list,

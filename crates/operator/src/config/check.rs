@@ -33,6 +33,7 @@ impl ConfigFile {
         let mut bad = Vec::new();
         let network = self.check_network(&mut bad);
         let operators = self.check_operators(network, &mut bad);
+        let ssps = self.check_ssps(&mut bad);
         let public = address("listen.public", &self.listen.public, &mut bad);
         let peer = address("listen.peer", &self.listen.peer, &mut bad);
         let metrics = self
@@ -70,6 +71,7 @@ impl ConfigFile {
                 threshold: self.threshold,
                 deposit_confirmations: self.deposit_confirmations,
                 mock: self.mock,
+                ssps,
                 public,
                 peer,
                 metrics,
@@ -106,6 +108,22 @@ impl ConfigFile {
             ));
         }
         Some(network)
+    }
+
+    fn check_ssps(&self, bad: &mut Vec<String>) -> Vec<PublicKey> {
+        let mut ssps = Vec::new();
+        for (index, text) in self.ssps.iter().enumerate() {
+            match PublicKey::from_str(text) {
+                Ok(key) if ssps.contains(&key) => {
+                    bad.push(format!("ssps[{index}] is listed twice: remove one"));
+                }
+                Ok(key) => ssps.push(key),
+                Err(error) => bad.push(format!(
+                    "ssps[{index}] is not a public key ({error}): give the service provider's identity key, 66 hex digits"
+                )),
+            }
+        }
+        ssps
     }
 
     fn check_operators(

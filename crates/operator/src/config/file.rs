@@ -34,6 +34,10 @@ pub struct ConfigFile {
     /// Serve the test-only mock service. Local networks only.
     #[serde(default)]
     pub mock: bool,
+    /// Identity public keys (66 hex digits) of the service providers that may call the service that
+    /// is for them only.
+    #[serde(default)]
+    pub ssps: Vec<String>,
     /// Where to listen.
     pub listen: ListenSection,
     /// Certificate of the public side.

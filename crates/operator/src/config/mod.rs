@@ -37,6 +37,8 @@ pub struct Config {
     pub deposit_confirmations: u32,
     /// Serve the mock service.
     pub mock: bool,
+    /// Identity keys of service providers.
+    pub ssps: Vec<PublicKey>,
     /// For wallets.
     pub public: SocketAddr,
     /// For operators.

@@ -100,6 +100,18 @@ fn mock_service_is_refused_outside_local_networks() {
 }
 
 #[test]
+fn service_providers_are_listed_by_distinct_keys() {
+    let with = |keys: &str| good().replace("index = 0", &format!("index = 0\nssps = [{keys}]"));
+    let key = PUBLISHED_KEYS[4];
+    let config = ConfigFile::parse(&with(&format!("\"{key}\""))).unwrap();
+    assert_eq!(config.check().unwrap().ssps[0].to_string(), key);
+    let text = toml::to_string(&config).unwrap();
+    assert!(ConfigFile::parse(&text).unwrap().check().is_ok());
+    assert!(problems(&with(&format!("\"{key}\", \"{key}\"")))[0].contains("twice"));
+    assert!(problems(&with("\"02\""))[0].starts_with("ssps[0]"));
+}
+
+#[test]
 fn doubled_identity_is_refused() {
     let text = good().replace(PUBLISHED_KEYS[1], PUBLISHED_KEYS[0]);
     assert!(problems(&text)[0].contains("twice"));

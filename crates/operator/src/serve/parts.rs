@@ -52,6 +52,7 @@ pub(super) fn api(config: &Config, core: &Core, tip: watch::Receiver<Option<Bloc
         streams: StreamLimit::new(&config.limits),
         hub: Hub::default(),
         operators: config.operators.clone().into(),
+        ssps: config.ssps.clone().into(),
         tip,
         core: core.clone(),
     }

@@ -18,6 +18,7 @@ use super::tasks::{refill, retire, sweep};
 use super::{Running, StartError};
 use crate::api::mock::MockService;
 use crate::api::service::SparkService;
+use crate::api::ssp::SspService;
 use crate::api::token::TokenService;
 use crate::api::{Api, authn};
 use crate::chain::{Duties, Watchtower, run_flips};
@@ -151,7 +152,8 @@ impl Starting {
                 AuthnService::new(sessions.clone(), system_clock()),
                 &settings,
             ))
-            .add_service(services::token(TokenService, &settings));
+            .add_service(services::token(TokenService, &settings))
+            .add_service(services::ssp(SspService::new(self.api.clone()), &settings));
         if self.config.mock && self.config.is_local() {
             tracing::warn!("the test-only mock service is served: local networks only");
             routes = routes.add_service(services::mock(

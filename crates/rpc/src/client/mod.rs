@@ -7,5 +7,5 @@ mod trust;
 
 pub use connect::{connect, connect_lazy};
 pub(crate) use connector::{Target, channel, established};
-pub use services::{MESSAGE_BYTES, authn, mock, peer, spark, token};
+pub use services::{MESSAGE_BYTES, authn, mock, peer, spark, ssp, token};
 pub use trust::TlsTrust;

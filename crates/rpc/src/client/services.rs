@@ -6,6 +6,7 @@ use crate::proto::mock::mock_service_client::MockServiceClient;
 use crate::proto::peer::peer_service_client::PeerServiceClient;
 use crate::proto::spark::spark_service_client::SparkServiceClient;
 use crate::proto::spark_authn::spark_authn_service_client::SparkAuthnServiceClient;
+use crate::proto::spark_ssp_internal::spark_ssp_internal_service_client::SparkSspInternalServiceClient;
 use crate::proto::spark_token::spark_token_service_client::SparkTokenServiceClient;
 
 /// Largest message of a wallet's connection, in bytes, in each direction.
@@ -31,6 +32,8 @@ clients! {
     authn: SparkAuthnServiceClient, MESSAGE_BYTES;
     /// Client of `spark_token.SparkTokenService`.
     token: SparkTokenServiceClient, MESSAGE_BYTES;
+    /// Client of `spark_ssp_internal.SparkSspInternalService`.
+    ssp: SparkSspInternalServiceClient, MESSAGE_BYTES;
     /// Client of `mock.MockService`, of local networks.
     mock: MockServiceClient, MESSAGE_BYTES;
     /// Client of `tinderbox.peer.v1.PeerService`.

@@ -8,6 +8,9 @@ use crate::proto::spark::spark_service_server::{SparkService, SparkServiceServer
 use crate::proto::spark_authn::spark_authn_service_server::{
     SparkAuthnService, SparkAuthnServiceServer,
 };
+use crate::proto::spark_ssp_internal::spark_ssp_internal_service_server::{
+    SparkSspInternalService, SparkSspInternalServiceServer,
+};
 use crate::proto::spark_token::spark_token_service_server::{
     SparkTokenService, SparkTokenServiceServer,
 };
@@ -26,6 +29,14 @@ pub fn authn<T: SparkAuthnService>(handler: T, settings: &Settings) -> SparkAuth
 /// `spark_token.SparkTokenService` around `handler`.
 pub fn token<T: SparkTokenService>(handler: T, settings: &Settings) -> SparkTokenServiceServer<T> {
     SparkTokenServiceServer::new(handler).max_decoding_message_size(settings.request_bytes)
+}
+
+/// `spark_ssp_internal.SparkSspInternalService` around `handler`.
+pub fn ssp<T: SparkSspInternalService>(
+    handler: T,
+    settings: &Settings,
+) -> SparkSspInternalServiceServer<T> {
+    SparkSspInternalServiceServer::new(handler).max_decoding_message_size(settings.request_bytes)
 }
 
 /// `mock.MockService` around `handler`. For local networks only.

@@ -11,6 +11,7 @@ mod spark_authn;
 mod spark_deposit;
 mod spark_preimage;
 mod spark_transfer;
+mod ssp;
 mod token;
 mod token_query;
 
