@@ -21,8 +21,8 @@ use crate::rows::{
     TransferStatus,
 };
 use crate::secret::SealedShare;
-use crate::send::parts;
 use crate::snapshot::Changes;
+use crate::start::parts;
 
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_protocol::TransferId;
@@ -63,7 +63,7 @@ pub(crate) fn check_claimable(transfer: &TransferRow, place: usize) -> Result<bo
             Reason::DuplicateOperation,
             format!("transfer {id} has been claimed"),
         ),
-        (TransferStatus::SenderKeyTweakPending, _) => refuse(
+        (status, _) if status.is_staged() => refuse(
             Reason::InvalidState,
             format!("transfer {id} is SENDER_KEY_TWEAK_PENDING: its sender has not let go yet"),
         ),

@@ -21,8 +21,8 @@ use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{ClaimSignRequest, Request};
 use crate::rows::{ClaimPhase, FlowRow, JobRow, KeyshareRow, Millis, NodeRow, Part, TransferRow};
 use crate::secret::SealedShare;
-use crate::send::parts;
 use crate::snapshot::Changes;
+use crate::start::parts;
 
 type Leaves = BTreeMap<LeafId, (NodeRow, KeyshareRow)>;
 

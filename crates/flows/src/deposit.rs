@@ -309,6 +309,7 @@ impl DepositRequest {
                 plot.address.verifying_key,
                 user_key,
                 &plot.keyshare.public_shares,
+                None,
             )?);
         }
         Ok(jobs)

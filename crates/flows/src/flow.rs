@@ -135,7 +135,8 @@ pub struct Output {
 pub enum JobOutcome {
     /// A complete signature: 64 bytes.
     Signed(Vec<u8>),
-    /// The operators' shares, for a wallet that puts them together itself.
+    /// The operators' shares, for a wallet that puts them together itself: because it signs
+    /// afterwards, or because of an adaptor.
     Shares(BTreeMap<OperatorIndex, SignatureShare>),
     /// These operators gave wrong shares.
     Failed(Vec<OperatorIndex>),
@@ -280,6 +281,8 @@ fn combine_job(
             &public_shares,
             job.user_key.as_ref(),
         ) {
+            // Incomplete without the adaptor's secret, so no signature yet.
+            Ok(_) if job.package.adaptor.is_some() => return Ok(JobOutcome::Shares(shares)),
             Ok(signature) => return Ok(JobOutcome::Signed(signature.to_vec())),
             Err(_) => culprits(&prepared, &shares, &public_shares),
         }

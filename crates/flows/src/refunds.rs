@@ -77,7 +77,11 @@ pub fn for_claim(
     )
 }
 
-fn made(node: &NodeRow, purpose: &RefundPurpose) -> Result<RefundSet, Halt> {
+/// The refunds of a leaf for a purpose.
+///
+/// # Errors
+/// A refusal if the leaf has no timelock left, or its transactions are damaged.
+pub fn made(node: &NodeRow, purpose: &RefundPurpose) -> Result<RefundSet, Halt> {
     LeafTxs::parse(&node.txs.node, &node.txs.direct)
         .and_then(|txs| expected(&txs, purpose))
         .map_err(|error| bad_tx(node.id, &error))
@@ -142,13 +146,15 @@ pub fn half_signed(
                 node.verifying_key,
                 user_key,
                 public_shares,
+                None,
             )?);
         }
     }
     Ok(jobs)
 }
 
-/// One half-signed transaction as a job.
+/// One half-signed transaction as a job; with an adaptor, one that only becomes valid with its
+/// secret.
 ///
 /// # Errors
 /// A refusal if it is another transaction, of another key, or wrongly signed.
@@ -162,6 +168,7 @@ pub fn half_signed_one(
     verifying_key: PublicKey,
     user_key: PublicKey,
     public_shares: &[PublicKey],
+    adaptor: Option<PublicKey>,
 ) -> Result<JobRow, Halt> {
     if sent.signing_key != user_key {
         return Err(Refusal::new(
@@ -181,12 +188,15 @@ pub fn half_signed_one(
         .check(&sent.tx)
         .map_err(|error| bad_tx(leaf, &error))?;
     let message = checked.sighash().map_err(|error| bad_tx(leaf, &error))?;
+    let mut package = sent
+        .share
+        .package(verifying_key, message, site.threshold, site.count())?;
+    package.adaptor = adaptor;
     user_job(
         site,
         leaf,
         part,
-        sent.share
-            .package(verifying_key, message, site.threshold, site.count())?,
+        package,
         &sent.share,
         user_key,
         public_shares.to_vec(),

@@ -16,7 +16,7 @@ pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use setting::SettingRow;
 pub use transfer::{
-    ClaimPhase, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,
+    ClaimPhase, Details, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,
     TransferStatus,
 };
 pub use utxo::UtxoRow;

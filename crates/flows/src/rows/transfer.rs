@@ -1,5 +1,6 @@
 //! Transfers: leaves on their way from one owner to another.
 
+use bitcoin::Txid;
 use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 use tinderbox_protocol::{LeafId, LeafSequence, Network, Sats, TransferId};
@@ -10,17 +11,38 @@ use crate::secret::StagedTweak;
 
 use bitcoin::secp256k1::PublicKey as Point;
 
-/// Why leaves move.
+/// Why leaves move. The numbers of the wire contract are in the operator's conversions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferKind {
     /// A payment.
     Transfer,
+    /// Against the preimage of a payment hash.
+    PreimageSwap,
+    /// Against a payment on chain.
+    CooperativeExit,
+    /// Against an output that pays a static deposit address.
+    UtxoSwap,
+    /// First leg of a leaf swap.
+    PrimarySwap,
+    /// Second leg of a leaf swap.
+    CounterSwap,
+    /// First leg of a leaf swap of the older protocol.
+    LegacySwap,
+    /// Second leg of a leaf swap of the older protocol.
+    LegacyCounterSwap,
 }
 
-/// Where a transfer stands. The numbers of the wire contract are in `rpc`.
+/// Where a transfer stands. The numbers of the wire contract are in the operator's conversions.
+///
+/// ```text
+///                      ┌──────────────► Returned
+///  SenderInitiated ─► SenderKeyTweakPending ─► SenderKeyTweaked ─► Completed
+///                      └► ApplyingSenderKeyTweak ─┘
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferStatus {
-    /// Locked and staged, not decided or not finished.
+    /// Locked and staged: its start is not decided or not finished, or it waits for what it is
+    /// against.
     SenderKeyTweakPending,
     /// The sender's key is out; receivers may claim.
     SenderKeyTweaked,
@@ -28,6 +50,52 @@ pub enum TransferStatus {
     Completed,
     /// Given back to the sender.
     Returned,
+    /// Locked; the sender has yet to send its tweaks.
+    SenderInitiated,
+    /// First leg of a swap whose second leg is being agreed on.
+    ApplyingSenderKeyTweak,
+}
+
+impl TransferStatus {
+    /// True while the sender's key is not out: nobody can claim, and the transfer may be returned.
+    #[must_use]
+    pub const fn is_staged(self) -> bool {
+        matches!(
+            self,
+            Self::SenderInitiated | Self::SenderKeyTweakPending | Self::ApplyingSenderKeyTweak
+        )
+    }
+}
+
+/// What a transfer is against, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Details {
+    /// A payment is against nothing.
+    None,
+    /// Kind [`TransferKind::PreimageSwap`].
+    Preimage {
+        /// SHA-256 of the preimage.
+        payment_hash: [u8; 32],
+    },
+    /// Kind [`TransferKind::CooperativeExit`].
+    Exit {
+        /// The id that the wallet chose for its exit.
+        exit: [u8; 16],
+        /// The transaction that pays the wallet on chain.
+        txid: Txid,
+    },
+    /// Kinds [`TransferKind::PrimarySwap`] and [`TransferKind::CounterSwap`].
+    Swap {
+        /// The point whose secret makes both legs' refunds valid.
+        adaptor: PublicKey,
+        /// The other leg, once there is one.
+        other: Option<TransferId>,
+    },
+    /// Kind [`TransferKind::UtxoSwap`].
+    Utxo {
+        /// Id of the swap's row.
+        swap: Vec<u8>,
+    },
 }
 
 /// How far a receiver's claim is.
@@ -142,8 +210,13 @@ pub struct TransferRow {
     pub invoice: String,
     /// Hash of the request, so that a retry can be told from a second transfer.
     pub fingerprint: [u8; 32],
+    /// What it is against.
+    pub details: Details,
     /// The flow that started it.
     pub started_by: FlowId,
+    /// The flow that is deciding on the transfer as a whole: its start, its settlement or its
+    /// return. While there is one, no other may.
+    pub held: Option<FlowId>,
     /// When it was made.
     pub created: Millis,
     /// When it last changed.
@@ -206,6 +279,7 @@ impl TransferRow {
 
 impl Row for TransferRow {
     const TABLE: Table = Table::Transfer;
+    const FORMAT: u8 = 2;
 
     fn id(&self) -> Vec<u8> {
         Self::id_of(&self.id)
@@ -241,6 +315,12 @@ impl Row for TransferRow {
                     ],
                 ));
             }
+        }
+        if let Some(expiry) = self.expiry.filter(|_| self.status.is_staged()) {
+            listed.push(IndexKey::new(
+                Index::TransferByExpiry,
+                &[&expiry.sort(), &id],
+            ));
         }
         let epochs = self
             .leaves

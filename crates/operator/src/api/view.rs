@@ -6,9 +6,7 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use futures::future::join_all;
 use tinderbox_flows::refusal::{Reason, Refusal};
-use tinderbox_flows::rows::{
-    ClaimPhase, FlowId, KeyshareRow, NodeRow, TransferRow, TransferStatus,
-};
+use tinderbox_flows::rows::{ClaimPhase, FlowId, KeyshareRow, NodeRow, TransferRow};
 use tinderbox_protocol::{LeafId, TransferId};
 
 use super::Api;
@@ -189,7 +187,6 @@ impl Api {
 
 /// Flows that hold a transfer.
 fn open_flows(row: &TransferRow) -> impl Iterator<Item = FlowId> + '_ {
-    let started = (row.status == TransferStatus::SenderKeyTweakPending).then_some(row.started_by);
     let claims = row
         .receivers
         .iter()
@@ -197,5 +194,5 @@ fn open_flows(row: &TransferRow) -> impl Iterator<Item = FlowId> + '_ {
             ClaimPhase::Locked(flow) => Some(flow),
             _ => None,
         });
-    started.into_iter().chain(claims)
+    row.held.into_iter().chain(claims)
 }

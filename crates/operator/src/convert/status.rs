@@ -50,7 +50,9 @@ pub fn transfer(row: &TransferRow, place: Option<usize>) -> spark::TransferStatu
         (None, _) => None,
     };
     match (row.status, phase) {
+        (TransferStatus::SenderInitiated, _) => Wire::SenderInitiated,
         (TransferStatus::SenderKeyTweakPending, _) => Wire::SenderKeyTweakPending,
+        (TransferStatus::ApplyingSenderKeyTweak, _) => Wire::ApplyingSenderKeyTweak,
         (TransferStatus::Returned, _) | (_, Some(ClaimPhase::Cancelled)) => Wire::Returned,
         (TransferStatus::Completed, _) | (_, Some(ClaimPhase::Completed)) => Wire::Completed,
         (TransferStatus::SenderKeyTweaked, Some(ClaimPhase::KeyTweaked)) => {
@@ -75,7 +77,15 @@ pub fn transfer(row: &TransferRow, place: Option<usize>) -> spark::TransferStatu
 /// The contract's number of a transfer's kind.
 #[must_use]
 pub fn kind(kind: TransferKind) -> spark::TransferType {
+    use spark::TransferType as Wire;
     match kind {
-        TransferKind::Transfer => spark::TransferType::Transfer,
+        TransferKind::Transfer => Wire::Transfer,
+        TransferKind::PreimageSwap => Wire::PreimageSwap,
+        TransferKind::CooperativeExit => Wire::CooperativeExit,
+        TransferKind::UtxoSwap => Wire::UtxoSwap,
+        TransferKind::PrimarySwap => Wire::PrimarySwapV3,
+        TransferKind::CounterSwap => Wire::CounterSwapV3,
+        TransferKind::LegacySwap => Wire::Swap,
+        TransferKind::LegacyCounterSwap => Wire::CounterSwap,
     }
 }

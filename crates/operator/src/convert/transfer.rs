@@ -148,7 +148,7 @@ fn party_id(transfer: &TransferId, identity: &PublicKey, role: &[u8]) -> String 
 mod tests {
     use bitcoin::secp256k1::{SECP256K1, SecretKey};
     use tinderbox_flows::rows::{
-        ClaimPhase, FlowId, LeafRefunds, ReceiverRow, TransferKind, TransferStatus,
+        ClaimPhase, Details, FlowId, LeafRefunds, ReceiverRow, TransferKind, TransferStatus,
     };
     use tinderbox_flows::rows::{KeyshareId, KeyshareStatus, NodeStatus, NodeTxs};
     use tinderbox_flows::secret::SealedShare;
@@ -216,7 +216,9 @@ mod tests {
             expiry: None,
             invoice: "invoice".into(),
             fingerprint: [0; 32],
+            details: Details::None,
             started_by: FlowId([0; 16]),
+            held: None,
             created: Millis(5),
             updated: Millis(6),
         }

@@ -547,6 +547,24 @@ fn check_outcome(row: &FlowRow, outcome: &Outcome) -> Result<(), Stop> {
                 .map_err(|_| wrong(place))?;
             }
             JobOutcome::Shares(_) if job.user_share.is_none() && job.package.user.is_some() => {}
+            // Incomplete by design: with the user's share they must give an adaptor signature.
+            JobOutcome::Shares(shares) if job.package.adaptor.is_some() => {
+                let public_shares = (0u16..)
+                    .map(OperatorIndex)
+                    .zip(job.public_shares.iter().copied())
+                    .collect();
+                job.package
+                    .prepare()
+                    .and_then(|prepared| {
+                        prepared.aggregate(
+                            shares,
+                            job.user_share.as_ref(),
+                            &public_shares,
+                            job.user_key.as_ref(),
+                        )
+                    })
+                    .map_err(|_| wrong(place))?;
+            }
             JobOutcome::Shares(_) => return Err(wrong(place)),
             JobOutcome::Failed(culprits) => {
                 tracing::error!(flow = %row.id, place, ?culprits, "operators gave wrong signature shares");

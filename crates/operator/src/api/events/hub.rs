@@ -168,7 +168,9 @@ impl Hub {
 /// to anybody but the claimer, who made them.
 fn concerned(row: &TransferRow) -> (bool, bool) {
     match row.status {
-        TransferStatus::SenderKeyTweakPending | TransferStatus::Returned => (true, false),
+        TransferStatus::SenderInitiated
+        | TransferStatus::SenderKeyTweakPending
+        | TransferStatus::Returned => (true, false),
         TransferStatus::SenderKeyTweaked => {
             let fresh = row
                 .receivers
@@ -176,6 +178,7 @@ fn concerned(row: &TransferRow) -> (bool, bool) {
                 .all(|receiver| receiver.phase == ClaimPhase::Pending);
             (fresh, fresh)
         }
-        TransferStatus::Completed => (false, false),
+        // Over in a moment, with an event of its own.
+        TransferStatus::ApplyingSenderKeyTweak | TransferStatus::Completed => (false, false),
     }
 }

@@ -125,14 +125,14 @@ impl Filter {
             row.receiver(identity)
                 .and_then(|place| row.receivers.get(place))
                 .is_some_and(|receiver| {
-                    !self.pending
-                        || (row.status != TransferStatus::SenderKeyTweakPending
-                            && receiver.phase.is_pending())
+                    !self.pending || (!row.status.is_staged() && receiver.phase.is_pending())
                 })
         };
         // Wallets learn of live outgoing transfers elsewhere; here only of those that lapsed.
-        let lapsed = row.status == TransferStatus::SenderKeyTweakPending
-            && row.expiry.is_some_and(|expiry| expiry < self.now);
+        let lapsed = matches!(
+            row.status,
+            TransferStatus::SenderKeyTweakPending | TransferStatus::SenderInitiated
+        ) && row.expiry.is_some_and(|expiry| expiry < self.now);
         let as_sender = |identity: &PublicKey| row.sender == *identity && (!self.pending || lapsed);
         match &self.participant {
             None => {
@@ -295,7 +295,7 @@ async fn walked(
 
 /// The row, settled if its end is not known here.
 async fn current(api: &Api, row: TransferRow) -> Result<Option<TransferRow>, Refusal> {
-    let open = row.status == TransferStatus::SenderKeyTweakPending
+    let open = row.held.is_some()
         || row
             .receivers
             .iter()

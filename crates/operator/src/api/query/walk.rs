@@ -134,7 +134,9 @@ mod tests {
 
     use bitcoin::secp256k1::{PublicKey, SECP256K1, SecretKey};
     use tinderbox_flows::record::Row;
-    use tinderbox_flows::rows::{ClaimPhase, FlowId, ReceiverRow, TransferKind, TransferStatus};
+    use tinderbox_flows::rows::{
+        ClaimPhase, Details, FlowId, ReceiverRow, TransferKind, TransferStatus,
+    };
     use tinderbox_flows::snapshot::{Changes, Snapshot};
     use tinderbox_protocol::Network;
     use tinderbox_store::Memory;
@@ -167,7 +169,9 @@ mod tests {
             expiry: None,
             invoice: String::new(),
             fingerprint: [0; 32],
+            details: Details::None,
             started_by: FlowId([0; 16]),
+            held: None,
             created: Millis(created),
             updated: Millis(created),
         }

@@ -36,10 +36,7 @@ pub async fn claim_transfer(
     if phase == Some(ClaimPhase::Completed) {
         return Err(claimed(&id).into());
     }
-    if matches!(
-        row.status,
-        TransferStatus::SenderKeyTweakPending | TransferStatus::Returned
-    ) {
+    if row.status.is_staged() || row.status == TransferStatus::Returned {
         return Err(Refusal::new(
             Reason::InvalidState,
             format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::{Request, SendRequest};
-use tinderbox_flows::rows::{Millis, TransferStatus};
+use tinderbox_flows::rows::Millis;
 use tinderbox_flows::send::fingerprint;
 use tinderbox_protocol::{LeafId, TransferId};
 
@@ -164,7 +164,7 @@ async fn outcome_of(
             )
             .into());
         }
-        if row.status != TransferStatus::SenderKeyTweakPending {
+        if row.held.is_none() {
             return Ok(Some(StartTransferResponse {
                 transfer: Some(api.show_one(row, sender).await?),
                 signing_results: Vec::new(),

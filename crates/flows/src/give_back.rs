@@ -1,0 +1,57 @@
+//! Returning a staged transfer to its sender: the tweaks were never applied, so nothing but locks
+//! has to be undone. The keys of the leaves stay as they are.
+
+use crate::flow::Frame;
+use crate::refusal::Halt;
+use crate::rows::{ClaimPhase, Millis, TransferRow, TransferStatus};
+use crate::settle::check_free;
+use crate::snapshot::Changes;
+use crate::start::{leaves_of, unlocked};
+
+/// Holds a staged transfer for `frame.flow`: from here on nobody can settle it.
+///
+/// # Errors
+/// A miss, or a refusal unless the transfer is staged and free.
+pub fn hold(
+    frame: &Frame<'_>,
+    mut transfer: TransferRow,
+    now: Millis,
+    changes: &mut Changes,
+) -> Result<TransferRow, Halt> {
+    check_free(&transfer)?;
+    transfer.held = Some(frame.flow);
+    transfer.updated = now;
+    changes.put(frame.rows, &transfer)?;
+    Ok(transfer)
+}
+
+/// Gives the leaves back. A leaf that is on chain by now stays there, as the sender's.
+///
+/// # Errors
+/// A miss, or a refusal if leaves are gone.
+pub fn finish(
+    frame: &Frame<'_>,
+    transfer: &mut TransferRow,
+    now: Millis,
+    changes: &mut Changes,
+) -> Result<(), Halt> {
+    for (node, _) in leaves_of(frame, transfer)?.into_values() {
+        if let Some(mut node) = unlocked(node, None) {
+            node.updated = now;
+            changes.put(frame.rows, &node)?;
+        }
+    }
+    for leaf in &mut transfer.leaves {
+        leaf.send_tweak = None;
+        leaf.send_proofs = Vec::new();
+    }
+    for receiver in &mut transfer.receivers {
+        receiver.phase = ClaimPhase::Cancelled;
+        receiver.before = ClaimPhase::Cancelled;
+    }
+    transfer.status = TransferStatus::Returned;
+    transfer.held = None;
+    transfer.updated = now;
+    changes.put(frame.rows, transfer)?;
+    Ok(())
+}
