@@ -17,8 +17,7 @@ use crate::refunds::{self, JobSet};
 use crate::refusal::{Halt, Reason, refuse};
 use crate::request::{ClaimRequest, Request};
 use crate::rows::{
-    ClaimPhase, FlowRow, KeyshareRow, LeafRefunds, Millis, NodeRow, NodeStatus, TransferRow,
-    TransferStatus,
+    ClaimPhase, FlowRow, KeyshareRow, LeafRefunds, Millis, NodeRow, TransferRow, TransferStatus,
 };
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
@@ -214,10 +213,7 @@ pub(crate) fn hand_over(
             node.txs.direct_from_cpfp_refund = refunds.direct_from_cpfp.clone();
         }
         // A leaf that went on chain meanwhile is the receiver's all the same, and stays there.
-        if node.status == NodeStatus::TransferLocked {
-            node.status = NodeStatus::Available;
-        }
-        node.lock = None;
+        node.unlock();
         node.updated = now;
         changes.put(frame.rows, &node)?;
     }

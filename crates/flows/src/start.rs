@@ -651,9 +651,6 @@ pub(crate) fn unlocked(mut node: NodeRow, lock: Option<FlowId>) -> Option<NodeRo
     if node.lock != lock {
         return None;
     }
-    node.lock = None;
-    if node.status == NodeStatus::TransferLocked {
-        node.status = NodeStatus::Available;
-    }
+    node.unlock();
     Some(node)
 }

@@ -130,6 +130,20 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
+    /// Ends a lock: its owner may use the leaf again. What the chain said meanwhile stays, and if
+    /// a reorganisation takes it back, the leaf is free then.
+    pub fn unlock(&mut self) {
+        let locked =
+            |status| matches!(status, NodeStatus::TransferLocked | NodeStatus::RenewLocked);
+        self.lock = None;
+        if locked(self.status) {
+            self.status = NodeStatus::Available;
+        }
+        if self.before_chain.is_some_and(locked) {
+            self.before_chain = Some(NodeStatus::Available);
+        }
+    }
+
     /// The row id of a node.
     #[must_use]
     pub fn id_of(id: &LeafId) -> Vec<u8> {
