@@ -14,7 +14,7 @@ use crate::checks::{
 };
 use crate::flow::{Flow, Frame, Inputs, JobOutcome, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::refunds::{self, JobSet};
-use crate::refusal::{Halt, Reason, refuse};
+use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{ClaimRequest, Request};
 use crate::rows::{
     ClaimPhase, FlowRow, KeyshareRow, LeafRefunds, Millis, NodeRow, TransferRow, TransferStatus,
@@ -72,10 +72,12 @@ pub(crate) fn check_claimable(transfer: &TransferRow, place: usize) -> Result<bo
                 format!("transfer {id} is RETURNED: it cannot be claimed any more"),
             )
         }
-        (_, ClaimPhase::Locked(_)) => refuse(
+        (_, ClaimPhase::Locked(flow)) => Err(Refusal::new(
             Reason::ConcurrentClaimConflict,
             format!("transfer {id} is being claimed: try again"),
-        ),
+        )
+        .held_by(Some(flow))
+        .into()),
         (_, ClaimPhase::Pending | ClaimPhase::KeyTweaked) => Ok(false),
         (_, ClaimPhase::KeyTweakApplied | ClaimPhase::RefundSigned) => Ok(true),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Unreadable;
+use crate::rows::FlowId;
 use crate::snapshot::{Miss, ReadError};
 
 /// Stable reasons. Each maps to one status code of the wire contract, in `rpc`.
@@ -50,6 +51,9 @@ pub enum Reason {
     Internal,
 }
 
+/// Fact that names the flow which holds what a request needs.
+pub const HELD_BY: &str = "held_by";
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -78,6 +82,26 @@ impl Refusal {
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.facts.insert(name.to_owned(), value.to_string());
         self
+    }
+
+    /// With the flow that holds what was asked for, if one does.
+    #[must_use]
+    pub fn held_by(self, flow: Option<FlowId>) -> Self {
+        match flow {
+            Some(flow) => self.with(HELD_BY, flow),
+            None => self,
+        }
+    }
+
+    /// True if a flow that was begun after `flow` holds what was asked for. The older of two may
+    /// wait for the younger, never the other way round: so of two that want the same thing one gets
+    /// it, and nobody waits in a circle.
+    #[must_use]
+    pub fn is_held_by_younger(&self, flow: FlowId) -> bool {
+        // Ids of one length, written in hexadecimal digits, sort like the ids.
+        self.facts
+            .get(HELD_BY)
+            .is_some_and(|holder| *holder > flow.to_string())
     }
 
     /// True if the same request may succeed later without any change.

@@ -160,6 +160,7 @@ pub fn check_spendable(node: &NodeRow, sender: &PublicKey, site: &Site) -> Resul
             ),
         )
         .with("leaf_id", id)
+        .held_by(node.lock)
         .into());
     }
     Ok(())

@@ -27,6 +27,18 @@ pub type NonceSet = BTreeMap<OperatorIndex, NonceCommitment>;
 /// Somebody with an identity key.
 pub struct Owner {
     identity: SecretKey,
+    /// What it deals to operators.
+    pub dealing: Dealing,
+}
+
+/// How an owner deals the shares of its tweaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dealing {
+    /// One polynomial for all.
+    #[default]
+    Honest,
+    /// The same secret on another polynomial for each operator, each with proofs that fit.
+    PolynomialEach,
 }
 
 fn scalar(key: &SecretKey) -> SecretScalar {
@@ -42,6 +54,7 @@ impl Owner {
     pub fn new(rng: &mut ChaCha20Rng) -> Self {
         Self {
             identity: secret_key(rng),
+            dealing: Dealing::Honest,
         }
     }
 
@@ -156,7 +169,7 @@ impl Owner {
             let secret = scalar(key)
                 .sub(&scalar(&fresh))
                 .expect("random keys differ");
-            for (operator, tweak) in deal(site, &secret, rng) {
+            for (operator, tweak) in self.deal(site, &secret, rng) {
                 per_operator
                     .entry(operator)
                     .or_default()
@@ -197,6 +210,24 @@ impl Owner {
         }
     }
 
+    fn deal(
+        &self,
+        site: &Site,
+        secret: &SecretScalar,
+        rng: &mut ChaCha20Rng,
+    ) -> BTreeMap<OperatorIndex, Dealt> {
+        match self.dealing {
+            Dealing::Honest => deal(site, secret, rng),
+            Dealing::PolynomialEach => site
+                .everyone()
+                .filter_map(|operator| {
+                    let share = deal(site, secret, rng).remove(&operator)?;
+                    Some((operator, share))
+                })
+                .collect(),
+        }
+    }
+
     /// A claim of this receiver's leaves. `None` if a ciphertext does not open.
     pub fn claim(
         &self,
@@ -217,7 +248,7 @@ impl Owner {
             let received = SecretScalar::try_from_be_bytes(&plain).ok()?;
             let own = self.leaf_key(&node.id);
             let secret = received.sub(&scalar(&own)).ok()?;
-            for (operator, tweak) in deal(site, &secret, rng) {
+            for (operator, tweak) in self.deal(site, &secret, rng) {
                 per_operator
                     .entry(operator)
                     .or_default()

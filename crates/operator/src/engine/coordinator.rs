@@ -14,12 +14,12 @@ use tinderbox_flows::rows::{FlowId, FlowRow, FlowState};
 use tinderbox_flows::snapshot::Snapshot;
 use tinderbox_frost::OperatorIndex;
 
-use super::participant::{conflict, decode, decode_votes, given_up};
+use super::participant::{TURN, conflict, decode, decode_votes, given_up};
 use super::rows::{Size, Stop, compute, read};
 use super::{Engine, PeerError};
 
 /// Attempts at writing the coordinator's own vote when rows that it read keep changing.
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: usize = 12;
 
 /// A no, and why.
 struct No {
@@ -222,6 +222,9 @@ impl Engine {
             match attempt.await {
                 Ok(()) => return Ok(certificate),
                 Err(Stop::Conflict) => {}
+                Err(Stop::Refuse(refusal)) if refusal.is_held_by_younger(flow) => {
+                    tokio::time::sleep(TURN).await;
+                }
                 Err(Stop::Refuse(refusal)) => {
                     return Err(No {
                         vote: None,

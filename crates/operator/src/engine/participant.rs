@@ -19,6 +19,9 @@ use super::rows::{Size, Stop, compute, decide, read, write};
 /// Age up to which a flow can be voted on, in milliseconds; also how far clocks may be apart.
 pub(super) const MAX_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
 
+/// Pause of an older flow before it looks again whether a younger one has let go.
+pub(super) const TURN: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Attempts at a step whose rows keep changing.
 const ATTEMPTS: usize = 12;
 
@@ -174,6 +177,11 @@ impl Engine {
         };
         let prepared = match checked {
             Ok(prepared) => prepared,
+            Err(Stop::Refuse(refusal)) if refusal.is_held_by_younger(flow) => {
+                // The younger one will be refused where this one was first: look again then.
+                tokio::time::sleep(TURN).await;
+                return Err(Stop::Conflict);
+            }
             Err(Stop::Refuse(refusal)) => {
                 return self.vote_no(snapshot, flow, from, refusal).await;
             }

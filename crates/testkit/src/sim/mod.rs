@@ -10,8 +10,12 @@ mod cluster;
 mod liar;
 mod network;
 mod run;
+mod scene;
+mod tap;
 
 pub use check::Broken;
 pub use cluster::Cluster;
 pub use liar::Lie;
 pub use run::{Plan, Report, run};
+pub use scene::{Answer, Scene};
+pub use tap::{Alter, Fate, MessageTap, Passing, WriteFate, WriteTap};

@@ -14,6 +14,7 @@ use tinderbox_operator::{Engine, PeerError, Peers};
 use tinderbox_store::{Counters, Found, Scan, Store, StoreError};
 use tokio::task::AbortHandle;
 
+use super::tap::{Fate, MessageTap, Taps, WriteFate, WriteTap};
 use crate::faults::Faults;
 
 /// What runs of an operator between a start and a crash.
@@ -28,6 +29,7 @@ struct State {
     stations: Vec<Option<Station>>,
     crashed: Vec<OperatorIndex>,
     log: Vec<String>,
+    taps: Taps,
 }
 
 /// Carries messages, badly.
@@ -42,6 +44,7 @@ impl Network {
             stations: (0..operators).map(|_| None).collect(),
             crashed: Vec::new(),
             log: Vec::new(),
+            taps: Taps::default(),
         })))
     }
 
@@ -63,6 +66,22 @@ impl Network {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// Decides about every message from now on; none carries all.
+    pub(super) fn tap_messages(&self, tap: Option<MessageTap>) {
+        let mut state = self.state();
+        state.taps.message = tap;
+        state.taps.passed = 0;
+    }
+
+    /// Decides about every write from now on; none writes all.
+    pub(super) fn tap_writes(&self, tap: Option<WriteTap>) {
+        self.state().taps.write = tap;
+    }
+
+    fn write_fate(&self, operator: OperatorIndex) -> WriteFate {
+        self.state().taps.write(operator)
     }
 
     /// True `chance` times in a thousand.
@@ -157,17 +176,29 @@ impl Network {
             return Err(lost("request lost"));
         }
         if self.roll(faults.double) {
-            let network = self.clone();
-            let again = message.clone();
             let late = Duration::from_millis(self.below(8000));
-            tokio::spawn(async move {
-                tokio::time::sleep(late).await;
-                if let Some(engine) = network.engine(to) {
-                    let _ = network
-                        .spawn(to, async move { engine.handle(from, again).await })
-                        .await;
-                }
-            });
+            self.deliver_late(from, to, message.clone(), late);
+        }
+        let fate = self.state().taps.fate(from, to, &message);
+        let lose_reply = matches!(fate, Fate::LoseReply);
+        let mut alter = None;
+        match fate {
+            Fate::Carry | Fate::LoseReply => {}
+            Fate::LoseRequest => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                return Err(lost("request lost"));
+            }
+            Fate::Double(late) => self.deliver_late(from, to, message.clone(), late),
+            Fate::Late(late) => tokio::time::sleep(late).await,
+            Fate::CrashSender => {
+                self.crash(from);
+                std::future::pending::<()>().await;
+            }
+            Fate::CrashReceiver => {
+                self.crash(to);
+                return Err(lost("crashed"));
+            }
+            Fate::Alter(change) => alter = Some(change),
         }
         let engine = self.engine(to).ok_or_else(|| lost("down"))?;
         let reply = self
@@ -175,11 +206,33 @@ impl Network {
             .await
             .map_err(|_| lost("crashed"))?;
         self.delay().await;
-        if self.roll(faults.lose_reply) {
+        if lose_reply || self.roll(faults.lose_reply) {
             tokio::time::sleep(Duration::from_secs(2)).await;
             return Err(lost("reply lost"));
         }
-        Ok(reply)
+        Ok(match alter {
+            Some(alter) => alter(reply),
+            None => reply,
+        })
+    }
+
+    /// A message that arrives some time from now; nobody waits for its reply.
+    fn deliver_late(
+        &self,
+        from: OperatorIndex,
+        to: OperatorIndex,
+        message: Message,
+        late: Duration,
+    ) {
+        let network = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            if let Some(engine) = network.engine(to) {
+                let _ = network
+                    .spawn(to, async move { engine.handle(from, message).await })
+                    .await;
+            }
+        });
     }
 }
 
@@ -246,14 +299,17 @@ impl<S: Store> Store for FaultyStore<S> {
         let faults = self.network.faults();
         // Writing takes a moment, in which others overtake.
         tokio::time::sleep(Duration::from_micros(self.network.below(3000))).await;
-        if self.network.roll(faults.crash_before) {
+        let fate = self.network.write_fate(self.me);
+        if fate == WriteFate::CrashBefore || self.network.roll(faults.crash_before) {
             self.die().await;
         }
         let result = self.inner.apply(batch).await;
-        if self.network.roll(faults.crash_after) {
+        if fate == WriteFate::CrashAfter || self.network.roll(faults.crash_after) {
             self.die().await;
         }
-        if result.is_ok() && self.network.roll(faults.lose_acknowledgement) {
+        let unheard = fate == WriteFate::LoseAcknowledgement
+            || (result.is_ok() && self.network.roll(faults.lose_acknowledgement));
+        if result.is_ok() && unheard {
             return Err(StoreError::Database("acknowledgement lost".into()));
         }
         result

@@ -217,7 +217,11 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
     }));
 }
 
-async fn nonces(cluster: &Cluster, rng: &mut ChaCha20Rng, count: usize) -> Vec<NonceSet> {
+pub(super) async fn nonces(
+    cluster: &Cluster,
+    rng: &mut ChaCha20Rng,
+    count: usize,
+) -> Vec<NonceSet> {
     let mut operators: Vec<u16> = (0..cluster.site.count()).collect();
     operators.shuffle(rng);
     operators.truncate(usize::from(cluster.site.threshold));
@@ -235,7 +239,7 @@ async fn nonces(cluster: &Cluster, rng: &mut ChaCha20Rng, count: usize) -> Vec<N
     sets
 }
 
-fn now(cluster: &Cluster) -> Millis {
+pub(super) fn now(cluster: &Cluster) -> Millis {
     cluster
         .network
         .engine(OperatorIndex(0))
