@@ -95,6 +95,9 @@ pub struct Inputs {
     pub opened: Vec<OpenedTweak>,
     /// Outputs that exist and are unspent.
     pub chain: BTreeMap<OutPoint, ChainFact>,
+    /// This operator's own clock, for what must not be left to the coordinator's. None once there
+    /// is a certificate: what everyone has agreed to does not become wrong by waiting.
+    pub clock: Option<Millis>,
 }
 
 /// A yes, before it is one.

@@ -177,6 +177,11 @@ impl Changes {
         Ok(())
     }
 
+    /// Takes over another flow's changes, which are of other rows.
+    pub fn extend(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+    }
+
     /// The conditional write: every row that the snapshot handed out must still have its version.
     #[must_use]
     pub fn into_batch(self, snapshot: &Snapshot) -> Batch {

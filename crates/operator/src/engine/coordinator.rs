@@ -10,7 +10,7 @@ use tinderbox_commit::{Certificate, Message, Reply, SignedVote, Vote};
 use tinderbox_flows::flow::{JobOutcome, Outcome, Output, combine};
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{FlowId, FlowRow, FlowState};
+use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
 use tinderbox_flows::snapshot::Snapshot;
 use tinderbox_frost::OperatorIndex;
 
@@ -42,7 +42,7 @@ impl Engine {
         let mut snapshot = Snapshot::new();
         let me = self.core.site.me;
         let prepared = self
-            .check(&mut snapshot, flow, me, &request)
+            .check(&mut snapshot, flow, me, &request, self.own_clock())
             .await
             .map_err(refusal_of)?;
         self.core
@@ -62,6 +62,10 @@ impl Engine {
             Ok(certificate) => self.complete(flow, certificate).await,
             Err(no) => Err(self.give_up(flow, no).await),
         }
+    }
+
+    fn own_clock(&self) -> Option<Millis> {
+        Some(self.core.clock.now())
     }
 
     fn new_flow(&self) -> FlowId {
@@ -192,7 +196,9 @@ impl Engine {
                     Some(checked) => checked,
                     None => {
                         let mut snapshot = Snapshot::new();
-                        let prepared = self.check(&mut snapshot, flow, me, request).await?;
+                        let prepared = self
+                            .check(&mut snapshot, flow, me, request, self.own_clock())
+                            .await?;
                         if prepared.digest != digest {
                             return Err(Stop::Refuse(conflict()));
                         }

@@ -8,7 +8,7 @@ use tinderbox_commit::{Certificate, Message, Reply, SignedVote, Vote};
 use tinderbox_flows::flow::{Flow, Frame, Inputs, JobOutcome, Outcome, Output, Prepared};
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{FlowId, FlowRow, FlowState};
+use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_signer::PackageKind;
@@ -104,16 +104,21 @@ impl Engine {
         }
     }
 
-    /// Checks a request and everything that it needs from outside. Changes nothing.
+    /// Checks a request and everything that it needs from outside. Changes nothing. `clock` is
+    /// this operator's, unless there is a certificate already.
     pub(super) async fn check(
         &self,
         snapshot: &mut Snapshot,
         flow: FlowId,
         coordinator: OperatorIndex,
         request: &Request,
+        clock: Option<Millis>,
     ) -> Result<Prepared, Stop> {
         let needs = request.needs(&self.core.site);
-        let mut inputs = Inputs::default();
+        let mut inputs = Inputs {
+            clock,
+            ..Inputs::default()
+        };
         if let Some((send, ciphertext)) = needs.package {
             let kind = if send {
                 PackageKind::Send
@@ -162,7 +167,10 @@ impl Engine {
                 Reason::Expired,
                 "this flow was begun days ago, or clocks are days apart: begin a new one",
             ))),
-            Ok(request) => self.check(&mut snapshot, flow, from, &request).await,
+            Ok(request) => {
+                let clock = Some(self.core.clock.now());
+                self.check(&mut snapshot, flow, from, &request, clock).await
+            }
             Err(refusal) => Err(Stop::Refuse(refusal)),
         };
         let checked = match checked {
@@ -349,7 +357,7 @@ impl Engine {
         self.name_culprits(row.id, decode_votes(&row.votes)?.into_keys());
         let request = Request::decode(&row.request)?;
         let prepared = self
-            .check(&mut snapshot, row.id, row.coordinator, &request)
+            .check(&mut snapshot, row.id, row.coordinator, &request, None)
             .await?;
         if prepared.digest != row.digest {
             return Err(Stop::Fault(conflict()));
@@ -453,7 +461,8 @@ impl Engine {
         row.state = FlowState::Done;
         row.outcome = encode(outcome)?;
         row.request.clear();
-        row.jobs.clear();
+        // A wallet that asks again is told its adaptor signatures' shares again.
+        row.jobs.retain(|job| job.package.adaptor.is_some());
         row.updated = self.core.clock.now();
         put(&mut changes, &snapshot, &row)?;
         write(&*self.core.store, &snapshot, changes).await?;

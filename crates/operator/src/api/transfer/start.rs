@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::{Request, SendRequest};
-use tinderbox_flows::rows::Millis;
+use tinderbox_flows::rows::{Millis, TransferRow};
 use tinderbox_flows::send::fingerprint;
 use tinderbox_protocol::{LeafId, TransferId};
 
@@ -99,7 +99,7 @@ pub async fn start_transfer_v3(
     start(&api, send).await
 }
 
-fn leaves_of(package: &TransferPackage) -> Result<Vec<LeafId>, Refusal> {
+pub(super) fn leaves_of(package: &TransferPackage) -> Result<Vec<LeafId>, Refusal> {
     package
         .leaves_to_send
         .iter()
@@ -117,22 +117,38 @@ fn expiry(api: &Api, time: Option<&prost_types::Timestamp>) -> Result<Option<Mil
 /// Runs the flow, or returns the outcome of an earlier call with the same request.
 async fn start(api: &Api, send: SendRequest) -> Result<StartTransferResponse, ApiError> {
     let (id, sender, mark) = (send.transfer, send.sender, fingerprint(&send));
-    if let Some(done) = outcome_of(api, &id, &sender, &mark).await? {
+    let row = started(api, Request::Send(Box::new(send)), &id, &sender, &mark).await?;
+    Ok(StartTransferResponse {
+        transfer: Some(api.show_one(row, &sender).await?),
+        signing_results: Vec::new(),
+    })
+}
+
+/// The transfer that `request` starts, or that an earlier call with the same request has started;
+/// `mark` is the request's fingerprint.
+pub(in crate::api) async fn started(
+    api: &Api,
+    request: Request,
+    id: &TransferId,
+    sender: &PublicKey,
+    mark: &[u8; 32],
+) -> Result<TransferRow, ApiError> {
+    if let Some(done) = outcome_of(api, id, sender, mark).await? {
         return Ok(done);
     }
-    match api.run(Request::Send(Box::new(send))).await {
+    match api.run(request).await {
         Ok(_) => {}
         Err(refusal) if is_unclear(&refusal) => {
             // The same request may be on its way through another connection, or this one was
             // decided and only not finished in time.
-            if let Some(done) = outcome_of(api, &id, &sender, &mark).await? {
+            if let Some(done) = outcome_of(api, id, sender, mark).await? {
                 return Ok(done);
             }
             return Err(refusal.into());
         }
         Err(refusal) => return Err(refusal.into()),
     }
-    match outcome_of(api, &id, &sender, &mark).await? {
+    match outcome_of(api, id, sender, mark).await? {
         Some(done) => Ok(done),
         None => Err(Refusal::new(Reason::Internal, "a new transfer is not in the database").into()),
     }
@@ -151,7 +167,7 @@ async fn outcome_of(
     id: &TransferId,
     sender: &PublicKey,
     mark: &[u8; 32],
-) -> Result<Option<StartTransferResponse>, ApiError> {
+) -> Result<Option<TransferRow>, ApiError> {
     let deadline = tokio::time::Instant::now() + FINISH;
     loop {
         let Some(row) = api.transfer(id).await? else {
@@ -165,10 +181,7 @@ async fn outcome_of(
             .into());
         }
         if row.held.is_none() {
-            return Ok(Some(StartTransferResponse {
-                transfer: Some(api.show_one(row, sender).await?),
-                signing_results: Vec::new(),
-            }));
+            return Ok(Some(row));
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(Refusal::new(
