@@ -30,6 +30,8 @@ pub enum Table {
     Ephemeral = 9,
     /// Settings of wallets.
     Setting = 10,
+    /// What the chain said about nodes.
+    Watch = 16,
 }
 
 impl Table {
@@ -47,6 +49,7 @@ impl Table {
             Self::Chain => 8,
             Self::Ephemeral => 9,
             Self::Setting => 10,
+            Self::Watch => 16,
         }
     }
 
@@ -64,6 +67,7 @@ impl Table {
             Self::Chain,
             Self::Ephemeral,
             Self::Setting,
+            Self::Watch,
         ]
         .into_iter()
         .find(|table| table.number() == number)
@@ -116,7 +120,7 @@ pub enum Index {
     FlowOpen = 10,
     /// Rows with a lifetime, by the time at which they end.
     EphemeralByExpiry = 11,
-    /// Nodes whose own transaction is on chain and whose refund is not: the watchtower's list.
+    /// No longer used: nodes on chain, listed by id.
     NodeOnChain = 12,
     /// Finished flows by time, for the purge.
     FlowDone = 13,
@@ -124,6 +128,13 @@ pub enum Index {
     StagedByEpoch = 14,
     /// Transfers that end at a time of their own.
     TransferByExpiry = 15,
+    /// Nodes with an unspent output on chain, by the height from which something of theirs may be
+    /// due: the watchtower's list.
+    WatchFrom = 35,
+    /// Trees whose deposit is not buried deep enough.
+    TreePending = 36,
+    /// Transfers that are under way, by leaf.
+    TransferByLeaf = 37,
 }
 
 impl Index {
@@ -146,6 +157,9 @@ impl Index {
             Self::FlowDone => 13,
             Self::StagedByEpoch => 14,
             Self::TransferByExpiry => 15,
+            Self::WatchFrom => 35,
+            Self::TreePending => 36,
+            Self::TransferByLeaf => 37,
         }
     }
 }

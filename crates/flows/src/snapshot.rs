@@ -48,6 +48,12 @@ impl Snapshot {
         self.rows.insert(key, stored);
     }
 
+    /// True if it was read whether there is such a row.
+    #[must_use]
+    pub fn knows(&self, key: &Key) -> bool {
+        self.rows.contains_key(key)
+    }
+
     /// Forgets everything, for another attempt after a conflict.
     pub fn clear(&mut self) {
         self.rows.clear();

@@ -173,9 +173,6 @@ impl Row for NodeRow {
         if self.status == NodeStatus::Creating {
             listed.push(IndexKey::new(Index::NodeCreating, &[&id]));
         }
-        if self.node_confirmed.is_some() && self.refund_confirmed.is_none() {
-            listed.push(IndexKey::new(Index::NodeOnChain, &[&id]));
-        }
         for txid in self.txs.txids() {
             listed.push(IndexKey::new(Index::NodeByTxid, &[txid.as_ref(), &id]));
         }
@@ -218,5 +215,14 @@ impl Row for TreeRow {
 
     fn id(&self) -> Vec<u8> {
         self.id.bytes16().to_vec()
+    }
+
+    fn listed(&self) -> Vec<IndexKey> {
+        match self.status {
+            TreeStatus::Pending => {
+                vec![IndexKey::new(Index::TreePending, &[&self.id.bytes16()])]
+            }
+            TreeStatus::Available | TreeStatus::Exited => Vec::new(),
+        }
     }
 }

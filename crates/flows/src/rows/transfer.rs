@@ -322,6 +322,26 @@ impl Row for TransferRow {
                 &[&expiry.sort(), &id],
             ));
         }
+        for leaf in &self.leaves {
+            let receiver = usize::try_from(leaf.receiver)
+                .ok()
+                .and_then(|place| self.receivers.get(place));
+            let ended = matches!(
+                self.status,
+                TransferStatus::Completed | TransferStatus::Returned
+            ) || receiver.is_none_or(|receiver| {
+                matches!(
+                    receiver.phase,
+                    ClaimPhase::Completed | ClaimPhase::Cancelled
+                )
+            });
+            if !ended {
+                listed.push(IndexKey::new(
+                    Index::TransferByLeaf,
+                    &[&leaf.leaf.bytes16(), &created, &id],
+                ));
+            }
+        }
         let epochs = self
             .leaves
             .iter()

@@ -3,68 +3,117 @@
 use std::collections::BTreeSet;
 
 use tinderbox_chain::BlockRef;
-use tinderbox_flows::record::{Key, Row, Table};
-use tinderbox_flows::rows::{
-    AddressRow, ChainRow, KnownBlock, NodeRow, NodeStatus, TreeRow, TreeStatus, UtxoRow,
-};
-use tinderbox_flows::snapshot::{Changes, Snapshot};
-use tinderbox_protocol::LeafId;
+use tinderbox_flows::record::{Key, Table};
+use tinderbox_flows::rows::{ChainRow, KnownBlock, NodeStatus, TreeRow, TreeStatus, UtxoRow};
+use tinderbox_flows::snapshot::Changes;
+use tinderbox_protocol::{BlockHeight, LeafId};
 
-use super::effects::unconfirm;
+use super::mark::MarkRow;
 use super::state::Duties;
 use super::undo::UndoRow;
+use super::work::Work;
 use crate::tables::TableError;
 
 impl Duties {
     /// Takes back all blocks above `to`. Does nothing if they are gone already.
     pub(super) async fn disconnect(&self, to: &BlockRef) -> Result<(), TableError> {
-        let mut rows = Snapshot::new();
+        let mut work = Work::default();
         self.tables
-            .load(&mut rows, [Key::new(Table::Chain, ChainRow::ID)])
+            .load(&mut work.rows, [Key::new(Table::Chain, ChainRow::ID)])
             .await?;
-        let mut chain: ChainRow = rows.get(ChainRow::ID)?.unwrap_or_default();
-        let tip = chain.tip();
+        let mut chain: ChainRow = work.rows.get(ChainRow::ID)?.unwrap_or_default();
+        let Some(tip) = chain.tip() else {
+            return Ok(());
+        };
+        let known = chain.blocks.iter().any(|block| block.hash == to.hash);
         let removed: Vec<KnownBlock> = chain
             .blocks
             .extract_if(.., |block| block.height > to.height)
             .collect();
+        if !known {
+            // Another process of this operator went another way: the follower looks again.
+            return Err(TableError::Conflict);
+        }
         if removed.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Vec<u8>> = removed
+        // Deposits that stay in a block may not be deep enough any more.
+        let shallow = to
+            .height
+            .0
+            .saturating_add(2)
+            .saturating_sub(self.site.deposit_confirmations)..=to.height.0;
+        let heights: Vec<BlockHeight> = removed
             .iter()
-            .map(|block| UndoRow::id_of(block.height))
+            .map(|block| block.height)
+            .chain(shallow.map(BlockHeight))
             .collect();
-        self.tables
-            .load(
-                &mut rows,
-                ids.iter().map(|id| Key::new(Table::Chain, id.clone())),
-            )
-            .await?;
+        let keys: Vec<Key> = heights
+            .iter()
+            .map(|height| Key::new(Table::Chain, UndoRow::id_of(*height)))
+            .collect();
+        self.tables.load(&mut work.rows, keys).await?;
         let mut changes = Changes::new();
-        let mut undo = UndoRow::default();
-        for id in ids {
-            if let Some(row) = rows.get::<UndoRow>(id.clone())? {
-                undo.utxos.extend(row.utxos);
-                undo.nodes.extend(row.nodes);
-                changes.delete::<UndoRow>(&rows, id)?;
+        let mut nodes = BTreeSet::new();
+        let mut utxos = BTreeSet::new();
+        for height in heights {
+            let id = UndoRow::id_of(height);
+            if let Some(row) = work.rows.get::<UndoRow>(id.clone())? {
+                utxos.extend(row.utxos);
+                if height > to.height {
+                    nodes.extend(row.nodes);
+                    changes.delete::<UndoRow>(&work.rows, id)?;
+                }
             }
         }
-        let mut nodes: BTreeSet<LeafId> = undo.nodes.into_iter().collect();
-        let utxos: BTreeSet<Vec<u8>> = undo.utxos.into_iter().collect();
-        self.tables
-            .load(
-                &mut rows,
-                utxos.iter().map(|id| Key::new(Table::Utxo, id.clone())),
-            )
+        self.unbury(to.height, tip.height, &utxos, &mut work, &mut changes)
             .await?;
-        let mut unburied = BTreeSet::new();
+        work.take(&self.tables, nodes.clone()).await?;
+        for id in nodes {
+            if let (Some(node), Some(mark)) = (work.nodes.get_mut(&id), work.marks.get_mut(&id)) {
+                mark.take_back(to.height);
+                mark.settle(node);
+                work.changed.insert(id);
+            }
+        }
+        for id in &work.changed {
+            if let (Some(node), Some(mark)) = (work.nodes.get(id), work.marks.get(id)) {
+                changes.put(&work.rows, node)?;
+                if mark.is_empty() {
+                    changes.delete::<MarkRow>(&work.rows, MarkRow::id_of(id))?;
+                } else {
+                    changes.put(&work.rows, mark)?;
+                }
+            }
+        }
+        changes.put(&work.rows, &chain)?;
+        self.tables.write(&work.rows, changes).await
+    }
+
+    /// Takes the blocks of deposits away. A leaf that was never transferred waits for its deposit
+    /// again; any other is with somebody else now: nothing to take back but the alarm.
+    async fn unbury(
+        &self,
+        to: BlockHeight,
+        tip: BlockHeight,
+        utxos: &BTreeSet<Vec<u8>>,
+        work: &mut Work,
+        changes: &mut Changes,
+    ) -> Result<(), TableError> {
+        let keys: Vec<Key> = utxos
+            .iter()
+            .map(|id| Key::new(Table::Utxo, id.clone()))
+            .collect();
+        self.tables.load(&mut work.rows, keys).await?;
         for id in utxos {
-            let Some(utxo) = rows.get::<UtxoRow>(id)? else {
+            let Some(mut utxo) = work.rows.get::<UtxoRow>(id.clone())? else {
                 continue;
             };
-            if let (Some((height, _)), Some(tip)) = (utxo.block, tip) {
-                let depth = tip.height.0.saturating_sub(height.0).saturating_add(1);
+            let Some((height, _)) = utxo.block else {
+                continue;
+            };
+            if height > to {
+                let depth = tip.0.saturating_sub(height.0).saturating_add(1);
                 if depth >= self.site.deposit_confirmations {
                     tracing::error!(
                         outpoint = %utxo.outpoint,
@@ -73,83 +122,46 @@ impl Duties {
                     );
                     metrics::counter!("tinderbox_chain_lost_deposits_total").increment(1);
                 }
+                utxo.block = None;
+                changes.put(&work.rows, &utxo)?;
             }
-            if let Some(root) = self.unconfirm_utxo(utxo, &mut rows, &mut changes).await? {
-                unburied.insert(root);
-                nodes.insert(root);
-            }
-        }
-        self.tables
-            .load(
-                &mut rows,
-                nodes
-                    .iter()
-                    .map(|id| Key::new(Table::Node, NodeRow::id_of(id))),
-            )
-            .await?;
-        for id in nodes {
-            let Some(mut node) = rows.get::<NodeRow>(NodeRow::id_of(&id))? else {
-                continue;
-            };
-            let mut changed = unconfirm(&mut node, to.height);
-            if unburied.contains(&id) && node.status == NodeStatus::Available {
-                node.status = NodeStatus::Creating;
-                changed = true;
-            }
-            if changed {
-                changes.put(&rows, &node)?;
+            if let Some(tree) = utxo.tree {
+                self.unbury_tree(tree, work, changes).await?;
             }
         }
-        changes.put(&rows, &chain)?;
-        self.tables.write(&rows, changes).await
+        Ok(())
     }
 
-    /// Takes an output's block away. Returns the root of its tree if that was never transferred:
-    /// such a leaf waits for its deposit again.
-    async fn unconfirm_utxo(
+    async fn unbury_tree(
         &self,
-        mut utxo: UtxoRow,
-        rows: &mut Snapshot,
+        id: tinderbox_protocol::TreeId,
+        work: &mut Work,
         changes: &mut Changes,
-    ) -> Result<Option<LeafId>, TableError> {
-        utxo.block = None;
-        let Some(tree_id) = utxo.tree else {
-            changes.delete::<UtxoRow>(rows, utxo.id())?;
-            return Ok(None);
-        };
-        changes.put(rows, &utxo)?;
-        self.tables
-            .load(
-                rows,
-                [
-                    Key::new(Table::Tree, tree_id.bytes16()),
-                    Key::new(Table::Address, utxo.script.to_bytes()),
-                ],
-            )
-            .await?;
-        let (Some(mut tree), Some(address)) = (
-            rows.get::<TreeRow>(tree_id.bytes16())?,
-            rows.get::<AddressRow>(utxo.script.to_bytes())?,
-        ) else {
-            return Ok(None);
-        };
-        let root = tree.root;
-        self.tables
-            .load(rows, [Key::new(Table::Node, NodeRow::id_of(&root))])
-            .await?;
-        let Some(node) = rows.get::<NodeRow>(NodeRow::id_of(&root))? else {
-            return Ok(None);
-        };
-        let transferred =
-            node.owner != address.owner || node.owner_signing != address.owner_signing;
-        if transferred {
-            // Its value is with somebody else now: nothing to take back but the alarm.
-            return Ok(None);
+    ) -> Result<(), TableError> {
+        let key = Key::new(Table::Tree, id.bytes16());
+        if !work.rows.knows(&key) {
+            self.tables.load(&mut work.rows, [key]).await?;
         }
-        if tree.status == TreeStatus::Available {
-            tree.status = TreeStatus::Pending;
-            changes.put(rows, &tree)?;
+        let Some(mut tree) = work.rows.get::<TreeRow>(id.bytes16())? else {
+            return Ok(());
+        };
+        let root: LeafId = tree.root;
+        work.take(&self.tables, [root]).await?;
+        let Some(mut node) = work.nodes.get(&root).cloned() else {
+            return Ok(());
+        };
+        if tree.status != TreeStatus::Available || !self.never_moved(&node, work).await? {
+            return Ok(());
         }
-        Ok(Some(root))
+        tree.status = TreeStatus::Pending;
+        changes.put(&work.rows, &tree)?;
+        match (node.status, node.before_chain) {
+            (NodeStatus::Available, _) => node.status = NodeStatus::Creating,
+            (_, Some(NodeStatus::Available)) => node.before_chain = Some(NodeStatus::Creating),
+            _ => return Ok(()),
+        }
+        work.changed.insert(root);
+        work.nodes.insert(root, node);
+        Ok(())
     }
 }

@@ -1,9 +1,8 @@
-//! What a confirmed transaction means for a node.
+//! What a confirmed transaction is to a node.
 
 use bitcoin::consensus::deserialize;
-use bitcoin::{Transaction, Txid};
-use tinderbox_flows::rows::{NodeRow, NodeStatus};
-use tinderbox_protocol::BlockHeight;
+use bitcoin::{Transaction, TxIn, Txid};
+use tinderbox_flows::rows::NodeRow;
 
 /// How a confirmed transaction concerns a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +13,10 @@ pub(super) enum Part {
     DirectNode,
     /// It is one of the node's refunds.
     Refund,
-    /// It spends the node's output and is none that is stored with the node: a refund that pays a
-    /// receiver who has not claimed, or one of a former owner.
-    ForeignSpend,
 }
 
-fn id_of(raw: &[u8]) -> Option<Txid> {
+/// The id of an encoded transaction, if there is one.
+pub(super) fn id_of(raw: &[u8]) -> Option<Txid> {
     deserialize::<Transaction>(raw)
         .ok()
         .map(|tx| tx.compute_txid())
@@ -44,73 +41,25 @@ pub(super) fn part_of(node: &NodeRow, txid: &Txid) -> Option<Part> {
 
 /// True if the refund carries its signature: without one nobody could leave.
 pub(super) fn is_signed(raw: &[u8]) -> bool {
-    deserialize::<Transaction>(raw)
-        .is_ok_and(|tx| tx.input.iter().all(|input| !input.witness.is_empty()))
+    deserialize::<Transaction>(raw).is_ok_and(|tx| is_complete(&tx))
 }
 
-/// Notes that `part` confirmed at `height`. Returns true if that changed the node.
-pub(super) fn confirm(node: &mut NodeRow, part: Part, height: BlockHeight) -> bool {
-    let before = node.clone();
-    match part {
-        Part::Node | Part::DirectNode => {
-            node.node_confirmed.get_or_insert(height);
-            if !matches!(node.status, NodeStatus::OnChain | NodeStatus::Exited) {
-                move_to(node, NodeStatus::OnChain);
-            }
-        }
-        Part::Refund => {
-            node.refund_confirmed.get_or_insert(height);
-            move_to(node, NodeStatus::Exited);
-        }
-        Part::ForeignSpend => {
-            node.refund_confirmed.get_or_insert(height);
-            if node.status != NodeStatus::Exited {
-                move_to(node, NodeStatus::OnChain);
-            }
-        }
-    }
-    *node != before
+/// True if every input has a witness.
+pub(super) fn is_complete(tx: &Transaction) -> bool {
+    tx.input.iter().all(|input| !input.witness.is_empty())
 }
 
-/// Takes back what blocks above `to` said about a node. Returns true if that changed the node.
-pub(super) fn unconfirm(node: &mut NodeRow, to: BlockHeight) -> bool {
-    let before = node.clone();
-    let gone = |height: Option<BlockHeight>| height.filter(|height| *height <= to);
-    node.node_confirmed = gone(node.node_confirmed);
-    node.refund_confirmed = gone(node.refund_confirmed);
-    if node.status.is_on_chain() {
-        if node.refund_confirmed.is_some() {
-            // What confirmed the refund still stands, and so does the status that it gave.
-        } else if node.node_confirmed.is_some() {
-            node.status = NodeStatus::OnChain;
-        } else if let Some(status) = node.before_chain.take() {
-            node.status = status;
-        }
+/// True if the input is spent with a taproot key, as every output of ours is.
+pub(super) fn is_key_spend(input: &TxIn) -> bool {
+    let annex = |last: &[u8]| last.first() == Some(&0x50);
+    match input.witness.len() {
+        1 => input
+            .witness
+            .nth(0)
+            .is_some_and(|signature| matches!(signature.len(), 64 | 65)),
+        2 => input.witness.last().is_some_and(annex),
+        _ => false,
     }
-    *node != before
-}
-
-/// Marks a node that died with its parent. Returns true if that changed it.
-pub(super) fn orphan(node: &mut NodeRow) -> bool {
-    let dies = matches!(
-        node.status,
-        NodeStatus::Creating
-            | NodeStatus::Available
-            | NodeStatus::TransferLocked
-            | NodeStatus::SplitLocked
-            | NodeStatus::RenewLocked
-    );
-    if dies {
-        move_to(node, NodeStatus::ParentExited);
-    }
-    dies
-}
-
-fn move_to(node: &mut NodeRow, status: NodeStatus) {
-    if !node.status.is_on_chain() {
-        node.before_chain = Some(node.status);
-    }
-    node.status = status;
 }
 
 /// Blocks that the first input of a transaction must wait for.
@@ -118,4 +67,9 @@ pub(super) fn timelock(tx: &Transaction) -> u32 {
     tx.input
         .first()
         .map_or(0, |input| input.sequence.to_consensus_u32() & 0xffff)
+}
+
+/// The same for an encoded transaction, if there is one.
+pub(super) fn timelock_of(raw: &[u8]) -> Option<u32> {
+    deserialize::<Transaction>(raw).ok().map(|tx| timelock(&tx))
 }

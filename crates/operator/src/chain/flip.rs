@@ -1,98 +1,155 @@
-//! Deposits that are buried deep enough become spendable.
+//! Deposits that are buried deep enough become spendable, and wait again if they are not any more.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use tinderbox_flows::flow::Touch;
 use tinderbox_flows::record::{Index, Key, Row, Table};
-use tinderbox_flows::rows::{NodeRow, NodeStatus, TreeRow, TreeStatus, UtxoRow};
-use tinderbox_flows::snapshot::{Changes, Snapshot};
-use tinderbox_protocol::{BlockHeight, LeafId};
+use tinderbox_flows::rows::{AddressRow, NodeRow, NodeStatus, TreeRow, TreeStatus, UtxoRow};
+use tinderbox_flows::snapshot::Changes;
+use tinderbox_protocol::BlockHeight;
 use tinderbox_store::Scan;
 
 use super::effects::is_signed;
 use super::state::Duties;
+use super::work::Work;
 use crate::tables::TableError;
 
 /// How often deposits are looked at although no block came and nobody claimed.
 const SWEEP: Duration = Duration::from_secs(5);
 
 impl Duties {
-    /// Looks at every node that waits for its deposit and makes those spendable that are deep
-    /// enough at `tip`. `fresh` are outputs of the same write; `nodes` gets the changed nodes,
-    /// `changes` their trees.
+    /// Looks at every tree that waits for its deposit, as of `tip`. Outputs of the same write are
+    /// in `work`.
     pub(super) async fn flip_into(
         &self,
         tip: BlockHeight,
-        fresh: &BTreeMap<Vec<u8>, UtxoRow>,
-        nodes: &mut BTreeMap<LeafId, NodeRow>,
-        rows: &mut Snapshot,
+        work: &mut Work,
         changes: &mut Changes,
         touches: &mut Vec<Touch>,
     ) -> Result<(), TableError> {
-        let needed = self.site.deposit_confirmations;
-        let waiting = self
+        let waiting: Vec<TreeRow> = self
             .tables
-            .scan::<NodeRow>(Scan::prefix(Index::NodeCreating, &[]))
-            .await?;
-        for found in waiting {
-            let id = found.row.id;
-            if !nodes.contains_key(&id) {
-                let mut keys = vec![found.row.key()];
-                keys.push(Key::new(Table::Tree, found.row.tree.bytes16()));
-                keys.extend(
-                    found
-                        .row
-                        .deposits
-                        .iter()
-                        .map(|outpoint| Key::new(Table::Utxo, UtxoRow::id_of(outpoint)))
-                        .filter(|key| !fresh.contains_key(&key.id)),
-                );
-                self.tables.load(rows, keys).await?;
-            } else {
-                self.tables
-                    .load(rows, [Key::new(Table::Tree, found.row.tree.bytes16())])
-                    .await?;
+            .scan::<TreeRow>(Scan::prefix(Index::TreePending, &[]))
+            .await?
+            .into_iter()
+            .map(|found| found.row)
+            .collect();
+        // A first look that binds nothing: most of them are still waiting.
+        let ids: Vec<Vec<u8>> = waiting
+            .iter()
+            .map(|tree| NodeRow::id_of(&tree.root))
+            .collect();
+        let roots: Vec<Option<NodeRow>> = self.tables.get_many(ids).await?;
+        let deposits: Vec<Vec<u8>> = roots
+            .iter()
+            .flatten()
+            .flat_map(|root| root.deposits.iter().map(UtxoRow::id_of))
+            .collect();
+        let utxos: Vec<Option<UtxoRow>> = self.tables.get_many(deposits.clone()).await?;
+        let buried: BTreeSet<&Vec<u8>> = deposits
+            .iter()
+            .zip(&utxos)
+            .filter(|(id, utxo)| {
+                let utxo = work.utxos.get(*id).or(utxo.as_ref());
+                is_deep(utxo, tip, self.site.deposit_confirmations)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        let mut due = Vec::new();
+        for (tree, root) in waiting.into_iter().zip(roots) {
+            let Some(root) = root else { continue };
+            let deep = !root.deposits.is_empty()
+                && root
+                    .deposits
+                    .iter()
+                    .all(|outpoint| buried.contains(&UtxoRow::id_of(outpoint)));
+            if deep || root.status == NodeStatus::Available {
+                due.push((tree, root, deep));
             }
-            let Some(mut node) = nodes.get(&id).cloned().map_or_else(
-                || rows.get::<NodeRow>(NodeRow::id_of(&id)),
-                |node| Ok(Some(node)),
-            )?
-            else {
-                continue;
-            };
-            if node.status != NodeStatus::Creating || !is_signed(&node.txs.refund) {
-                continue;
-            }
-            let mut deep = !node.deposits.is_empty();
-            for outpoint in &node.deposits {
-                let utxo_id = UtxoRow::id_of(outpoint);
-                let utxo = match fresh.get(&utxo_id) {
-                    Some(utxo) => Some(utxo.clone()),
-                    None => {
-                        self.tables
-                            .load(rows, [Key::new(Table::Utxo, utxo_id.clone())])
-                            .await?;
-                        rows.get::<UtxoRow>(utxo_id)?
-                    }
-                };
-                deep = deep && is_deep(utxo.as_ref(), tip, needed);
-            }
-            if !deep {
-                continue;
-            }
-            node.status = NodeStatus::Available;
-            if let Some(mut tree) = rows.get::<TreeRow>(node.tree.bytes16())?
-                && tree.status == TreeStatus::Pending
-            {
-                tree.status = TreeStatus::Available;
-                changes.put(rows, &tree)?;
-            }
-            touches.push(Touch::Deposit(id));
-            nodes.insert(id, node);
+        }
+        for (tree, root, deep) in due {
+            self.flip_one(&tree, &root, deep, work, changes, touches)
+                .await?;
         }
         Ok(())
+    }
+
+    /// Changes one tree, if what was seen still holds; what is read here is a condition of the write.
+    async fn flip_one(
+        &self,
+        tree: &TreeRow,
+        root: &NodeRow,
+        deep: bool,
+        work: &mut Work,
+        changes: &mut Changes,
+        touches: &mut Vec<Touch>,
+    ) -> Result<(), TableError> {
+        let utxos = root
+            .deposits
+            .iter()
+            .map(UtxoRow::id_of)
+            .filter(|id| !work.utxos.contains_key(id))
+            .map(|id| Key::new(Table::Utxo, id))
+            .collect::<Vec<_>>();
+        let unread: Vec<Key> = std::iter::once(tree.key())
+            .chain(utxos.iter().cloned())
+            .filter(|key| !work.rows.knows(key))
+            .collect();
+        self.tables.load(&mut work.rows, unread).await?;
+        work.take(&self.tables, [root.id]).await?;
+        let (Some(mut tree), Some(mut node)) = (
+            work.rows.get::<TreeRow>(tree.id.bytes16())?,
+            work.nodes.get(&root.id).cloned(),
+        ) else {
+            return Ok(());
+        };
+        for key in utxos {
+            let _ = work.rows.get::<UtxoRow>(key.id)?;
+        }
+        if deep {
+            if !is_signed(&node.txs.refund) && node.status == NodeStatus::Creating {
+                return Ok(());
+            }
+            if node.status == NodeStatus::Creating {
+                node.status = NodeStatus::Available;
+                touches.push(Touch::Deposit(node.id));
+            } else if node.before_chain == Some(NodeStatus::Creating) {
+                node.before_chain = Some(NodeStatus::Available);
+            }
+            tree.status = TreeStatus::Available;
+            changes.put(&work.rows, &tree)?;
+        } else if node.status == NodeStatus::Available && self.never_moved(&node, work).await? {
+            node.status = NodeStatus::Creating;
+        } else {
+            return Ok(());
+        }
+        work.changed.insert(node.id);
+        work.nodes.insert(node.id, node);
+        Ok(())
+    }
+
+    /// True if the leaf is with whoever deposited it, as it was deposited.
+    pub(super) async fn never_moved(
+        &self,
+        node: &NodeRow,
+        work: &mut Work,
+    ) -> Result<bool, TableError> {
+        let Some(outpoint) = node.deposits.first() else {
+            return Ok(false);
+        };
+        let Some(utxo): Option<UtxoRow> = self.tables.get(UtxoRow::id_of(outpoint)).await? else {
+            return Ok(false);
+        };
+        let key = Key::new(Table::Address, utxo.script.to_bytes());
+        if !work.rows.knows(&key) {
+            self.tables.load(&mut work.rows, [key]).await?;
+        }
+        let address = work.rows.get::<AddressRow>(utxo.script.to_bytes())?;
+        Ok(address.is_some_and(|address| {
+            node.owner == address.owner && node.owner_signing == address.owner_signing
+        }))
     }
 
     /// One look at all deposits that wait. Returns how many became spendable.
@@ -103,23 +160,17 @@ impl Duties {
         let Some(tip) = self.tip().await? else {
             return Ok(0);
         };
-        let mut rows = Snapshot::new();
+        let mut work = Work::default();
         let mut changes = Changes::new();
-        let mut nodes = BTreeMap::new();
         let mut touches = Vec::new();
-        self.flip_into(
-            tip.height,
-            &BTreeMap::new(),
-            &mut nodes,
-            &mut rows,
-            &mut changes,
-            &mut touches,
-        )
-        .await?;
-        for node in nodes.values() {
-            changes.put(&rows, node)?;
+        self.flip_into(tip.height, &mut work, &mut changes, &mut touches)
+            .await?;
+        for id in &work.changed {
+            if let Some(node) = work.nodes.get(id) {
+                changes.put(&work.rows, node)?;
+            }
         }
-        self.tables.write(&rows, changes).await?;
+        self.tables.write(&work.rows, changes).await?;
         let count = touches.len();
         self.events.tell(touches);
         Ok(count)

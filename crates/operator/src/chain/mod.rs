@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`state`] | applies blocks and undoes them, in one conditional write each |
 //! | `connect`, `disconnect` | what a batch of blocks changes, and what taking blocks back changes |
-//! | `effects` | what one confirmed transaction means for a node |
+//! | `payments`, `spends`, `orphans` | its three parts: deposits, our transactions, nodes that die with those above |
+//! | `effects` | what a confirmed transaction is to a node |
+//! | `mark` | what the chain has said about one node, and the status that follows |
+//! | `work` | what a batch changes, before it is written |
 //! | `undo` | what each recent block changed |
 //! | `flip` | deposits that are deep enough become spendable |
 //! | [`watchtower`] | broadcasts refunds whose time has come |
@@ -16,13 +19,19 @@ mod connect;
 mod disconnect;
 mod effects;
 mod flip;
+mod mark;
+mod orphans;
+mod payments;
+mod spends;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod undo;
 pub mod watchtower;
+mod work;
 
 pub use flip::run_flips;
+pub use mark::{Confirmed, MarkRow, SpentBy};
 pub use state::Duties;
 pub use undo::UndoRow;
 pub use watchtower::Watchtower;

@@ -53,7 +53,7 @@ impl Duties {
         }))
     }
 
-    async fn try_apply(&self, event: &ChainEvent) -> Result<Vec<Touch>, TableError> {
+    pub(super) async fn try_apply(&self, event: &ChainEvent) -> Result<Vec<Touch>, TableError> {
         match event {
             ChainEvent::Connected(blocks) => self.connect(blocks).await,
             ChainEvent::Disconnected { to, .. } => self.disconnect(to).await.map(|()| Vec::new()),

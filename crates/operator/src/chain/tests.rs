@@ -1,3 +1,6 @@
+mod reorgs;
+mod tower;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
