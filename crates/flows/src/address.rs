@@ -21,7 +21,7 @@ use crate::secret::SealedShare;
 use crate::snapshot::Changes;
 
 impl AddressRequest {
-    fn keyshare(&self, frame: &Frame<'_>) -> Result<KeyshareRow, Halt> {
+    pub(crate) fn keyshare(&self, frame: &Frame<'_>) -> Result<KeyshareRow, Halt> {
         match frame.rows.get::<KeyshareRow>(self.keyshare.0.to_vec())? {
             Some(keyshare) => Ok(keyshare),
             None => refuse(
@@ -31,6 +31,7 @@ impl AddressRequest {
         }
     }
 
+    /// The row of the new address, not yet the one that a wallet is shown.
     fn row(&self, frame: &Frame<'_>, keyshare: &KeyshareRow) -> Result<AddressRow, Halt> {
         let Ok(verifying_key) = tweak::add_points(&keyshare.group_key, &self.owner_signing) else {
             return refuse(
@@ -49,7 +50,7 @@ impl AddressRequest {
             network: frame.site.network,
             leaf: self.leaf,
             is_static: self.is_static,
-            is_default: self.is_static,
+            is_default: false,
             created: self.now,
             pending: Some(frame.flow),
             proof: None,
@@ -57,7 +58,8 @@ impl AddressRequest {
         })
     }
 
-    fn current(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<AddressRow, Halt> {
+    /// The address that this flow makes.
+    pub(crate) fn current(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<AddressRow, Halt> {
         let keyshare = self.keyshare(frame)?;
         let expected = self.row(frame, &keyshare)?;
         match frame.rows.get::<AddressRow>(expected.id())? {
@@ -65,14 +67,18 @@ impl AddressRequest {
             _ => gone("the address", row),
         }
     }
-}
 
-impl Flow for AddressRequest {
-    fn needs(&self, _site: &Site) -> Needs {
-        Needs::default()
-    }
-
-    fn prepare(&self, frame: &Frame<'_>, _inputs: &Inputs) -> Result<Prepared, Halt> {
+    /// Takes the key share, stages the address, and makes the jobs that prove possession.
+    ///
+    /// # Errors
+    /// A refusal if key share, address or leaf id are taken.
+    pub(crate) fn stage(
+        &self,
+        frame: &Frame<'_>,
+        request: &Request,
+        is_default: bool,
+        mut changes: Changes,
+    ) -> Result<Prepared, Halt> {
         let mut keyshare = self.keyshare(frame)?;
         if keyshare.status != KeyshareStatus::Available || keyshare.coordinator != frame.coordinator
         {
@@ -81,7 +87,10 @@ impl Flow for AddressRequest {
                 format!("key share {} is in use: try again", self.keyshare),
             );
         }
-        let address = self.row(frame, &keyshare)?;
+        let address = AddressRow {
+            is_default,
+            ..self.row(frame, &keyshare)?
+        };
         if frame.rows.get::<AddressRow>(address.id())?.is_some() {
             return refuse(Reason::DuplicateOperation, "this address exists already");
         }
@@ -92,21 +101,6 @@ impl Flow for AddressRequest {
                 Reason::DuplicateOperation,
                 format!("leaf_id {leaf} is taken: choose a new one"),
             );
-        }
-        let mut changes = Changes::new();
-        if self.is_static {
-            let default = DefaultAddressRow {
-                owner: self.owner,
-                network: frame.site.network,
-                script: address.script.clone(),
-            };
-            if frame.rows.get::<DefaultAddressRow>(default.id())?.is_some() {
-                return refuse(
-                    Reason::DuplicateOperation,
-                    "this wallet has a static deposit address already",
-                );
-            }
-            changes.put(frame.rows, &default)?;
         }
         let mut jobs = Vec::new();
         let messages = [
@@ -143,8 +137,11 @@ impl Flow for AddressRequest {
         if jobs.is_empty() {
             return refuse(Reason::MissingField, "nonces");
         }
-        let request = Request::Address(Box::new(self.clone())).encode()?;
-        let digest = digest(&request, [(&keyshare, &[][..])].into_iter(), &jobs);
+        let digest = digest(
+            &request.encode()?,
+            [(&keyshare, &[][..])].into_iter(),
+            &jobs,
+        );
         let keys = plan(
             frame.site,
             &jobs,
@@ -167,39 +164,22 @@ impl Flow for AddressRequest {
         })
     }
 
-    fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
-        let keyshare = self.keyshare(frame)?;
-        let address = self.current(frame, row)?;
-        let mut plan = plan(
-            frame.site,
-            &row.jobs,
-            vec![KeyPart {
-                keyshare: &keyshare,
-                tweak: None,
-                after_tweak: false,
-                places: vec![0, 1],
-            }],
-        );
-        plan.identity = vec![hash::address_digest(&address.address)];
-        Ok(plan)
-    }
-
-    fn apply(
+    /// The address with its proof; none if an operator gave a wrong share.
+    ///
+    /// # Errors
+    /// A refusal if an operator's own signature is missing or wrong.
+    pub(crate) fn complete(
         &self,
-        _frame: &Frame<'_>,
-        _row: &FlowRow,
-        _sealed: &[Option<SealedShare>],
-    ) -> Result<Changes, Halt> {
-        Ok(Changes::new())
-    }
-
-    fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
+        frame: &Frame<'_>,
+        row: &FlowRow,
+        outcome: &Outcome,
+    ) -> Result<Option<AddressRow>, Halt> {
         let mut address = self.current(frame, row)?;
         let signatures: Option<Vec<Vec<u8>>> = (0..row.jobs.len())
             .map(|place| outcome.signature(place).map(<[u8]>::to_vec))
             .collect();
         let Some(signatures) = signatures else {
-            return self.rollback(frame, row);
+            return Ok(None);
         };
         let mut operators = std::collections::BTreeMap::new();
         for (operator, identity) in frame.site.everyone().zip(&frame.site.operators) {
@@ -231,6 +211,66 @@ impl Flow for AddressRequest {
             operators,
         });
         address.pending = None;
+        Ok(Some(address))
+    }
+}
+
+impl Flow for AddressRequest {
+    fn needs(&self, _site: &Site) -> Needs {
+        Needs::default()
+    }
+
+    fn prepare(&self, frame: &Frame<'_>, _inputs: &Inputs) -> Result<Prepared, Halt> {
+        let mut changes = Changes::new();
+        if self.is_static {
+            let script = self.row(frame, &self.keyshare(frame)?)?.script;
+            let default = DefaultAddressRow {
+                owner: self.owner,
+                network: frame.site.network,
+                script,
+            };
+            if frame.rows.get::<DefaultAddressRow>(default.id())?.is_some() {
+                return refuse(
+                    Reason::DuplicateOperation,
+                    "this wallet has a static deposit address already",
+                );
+            }
+            changes.put(frame.rows, &default)?;
+        }
+        let request = Request::Address(Box::new(self.clone()));
+        self.stage(frame, &request, self.is_static, changes)
+    }
+
+    fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
+        let keyshare = self.keyshare(frame)?;
+        let address = self.current(frame, row)?;
+        let mut plan = plan(
+            frame.site,
+            &row.jobs,
+            vec![KeyPart {
+                keyshare: &keyshare,
+                tweak: None,
+                after_tweak: false,
+                places: vec![0, 1],
+            }],
+        );
+        plan.identity = vec![hash::address_digest(&address.address)];
+        Ok(plan)
+    }
+
+    fn apply(
+        &self,
+        _frame: &Frame<'_>,
+        _row: &FlowRow,
+        _sealed: &[Option<SealedShare>],
+    ) -> Result<Changes, Halt> {
+        Ok(Changes::new())
+    }
+
+    fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
+        let Some(address) = self.complete(frame, row, outcome)? else {
+            return self.rollback(frame, row);
+        };
         let mut changes = Changes::new();
         changes.put(frame.rows, &address)?;
         Ok(changes)

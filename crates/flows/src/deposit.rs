@@ -18,7 +18,7 @@ use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{DepositRequest, Request, deposit_outpoints};
 use crate::rows::{
     AddressRow, ChainRow, FlowRow, JobRow, KeyshareRow, Millis, NodeRow, NodeStatus, NodeTxs, Part,
-    TreeRow, TreeStatus, UtxoRow,
+    TreeRow, TreeStatus, UtxoHoldRow, UtxoRow,
 };
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
@@ -216,7 +216,8 @@ impl DepositRequest {
             output: prevout,
         } in &plot.deposits
         {
-            let Some(fact) = inputs.chain.get(outpoint) else {
+            let fact = inputs.chain.get(outpoint).filter(|fact| !fact.contested);
+            let Some(fact) = fact else {
                 return refuse(
                     Reason::InsufficientConfirmations,
                     format!("utxo not found on-chain: {outpoint}"),
@@ -404,6 +405,13 @@ impl Flow for DepositRequest {
                     block: None,
                     tree: None,
                 });
+            let hold = UtxoHoldRow::output(outpoint);
+            if frame.rows.get::<UtxoHoldRow>(hold)?.is_some() {
+                return refuse(
+                    Reason::DuplicateOperation,
+                    format!("utxo {outpoint} is being refunded to its owner"),
+                );
+            }
             if utxo.tree.is_some() {
                 return refuse(
                     Reason::DuplicateOperation,

@@ -86,6 +86,8 @@ pub struct ChainFact {
     pub script: bitcoin::ScriptBuf,
     /// Blocks that bury it, its own counted; 0 in the mempool.
     pub confirmations: u32,
+    /// True if an unconfirmed transaction spends it.
+    pub contested: bool,
 }
 
 /// What the outside world has to say.
@@ -93,7 +95,7 @@ pub struct ChainFact {
 pub struct Inputs {
     /// The opened key tweak package.
     pub opened: Vec<OpenedTweak>,
-    /// Outputs that exist and are unspent.
+    /// Outputs that exist and that no confirmed transaction spends.
     pub chain: BTreeMap<OutPoint, ChainFact>,
     /// This operator's own clock, for what must not be left to the coordinator's. None once there
     /// is a certificate: what everyone has agreed to does not become wrong by waiting.

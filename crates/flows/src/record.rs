@@ -30,6 +30,10 @@ pub enum Table {
     Ephemeral = 9,
     /// Settings of wallets.
     Setting = 10,
+    /// Swaps of outputs at deposit addresses.
+    UtxoSwap = 11,
+    /// What such a swap has exclusively.
+    UtxoHold = 12,
     /// What the chain said about nodes.
     Watch = 16,
 }
@@ -49,6 +53,8 @@ impl Table {
             Self::Chain => 8,
             Self::Ephemeral => 9,
             Self::Setting => 10,
+            Self::UtxoSwap => 11,
+            Self::UtxoHold => 12,
             Self::Watch => 16,
         }
     }
@@ -67,6 +73,8 @@ impl Table {
             Self::Chain,
             Self::Ephemeral,
             Self::Setting,
+            Self::UtxoSwap,
+            Self::UtxoHold,
             Self::Watch,
         ]
         .into_iter()

@@ -11,9 +11,15 @@ use tinderbox_protocol::{LeafId, TransferId, TreeId};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
+pub use crate::rotate::RotateRequest;
 use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
+pub use crate::utxo_claim::UtxoClaimRequest;
+pub use crate::utxo_refund::UtxoRefundRequest;
+pub use crate::utxo_reserve::UtxoReserveRequest;
+pub use crate::utxo_swap::UtxoSwapRequest;
+pub use crate::utxo_sweep::UtxoSweepRequest;
 
 /// Format of encoded requests.
 const FORMAT: u8 = 1;
@@ -150,6 +156,18 @@ pub enum Request {
     ClaimSign(Box<ClaimSignRequest>),
     /// [`ClaimFinishRequest`].
     ClaimFinish(Box<ClaimFinishRequest>),
+    /// [`RotateRequest`].
+    Rotate(Box<RotateRequest>),
+    /// [`UtxoRefundRequest`].
+    UtxoRefund(Box<UtxoRefundRequest>),
+    /// [`UtxoSwapRequest`].
+    UtxoSwap(Box<UtxoSwapRequest>),
+    /// [`UtxoReserveRequest`].
+    UtxoReserve(Box<UtxoReserveRequest>),
+    /// [`UtxoClaimRequest`].
+    UtxoClaim(Box<UtxoClaimRequest>),
+    /// [`UtxoSweepRequest`].
+    UtxoSweep(Box<UtxoSweepRequest>),
 }
 
 impl Request {
@@ -195,6 +213,10 @@ pub fn deposit_outpoints(request: &DepositRequest) -> Vec<OutPoint> {
         .collect()
 }
 
+fn sends(request: &SendRequest) -> usize {
+    request.package.cpfp.len().saturating_mul(3)
+}
+
 macro_rules! each {
     ($self:expr, $request:ident => $body:expr) => {
         match $self {
@@ -204,6 +226,12 @@ macro_rules! each {
             Request::Claim($request) => $body,
             Request::ClaimSign($request) => $body,
             Request::ClaimFinish($request) => $body,
+            Request::Rotate($request) => $body,
+            Request::UtxoRefund($request) => $body,
+            Request::UtxoSwap($request) => $body,
+            Request::UtxoReserve($request) => $body,
+            Request::UtxoClaim($request) => $body,
+            Request::UtxoSweep($request) => $body,
         }
     };
 }
@@ -213,9 +241,16 @@ impl Request {
     #[must_use]
     pub fn signatures(&self) -> usize {
         match self {
-            Self::Address(_) | Self::ClaimFinish(_) => 1,
+            Self::Address(_) | Self::ClaimFinish(_) | Self::Rotate(_) | Self::UtxoRefund(_) => 1,
             Self::Deposit(request) => request.outputs.len().saturating_add(2),
-            Self::Send(request) => request.package.cpfp.len().saturating_mul(3),
+            Self::Send(request) => sends(request),
+            Self::UtxoSwap(request) => sends(&request.send).saturating_add(2),
+            Self::UtxoReserve(request) => sends(&request.send).saturating_add(1),
+            Self::UtxoClaim(request) => {
+                let second = request.secondary.as_ref();
+                second.map_or(0, sends).saturating_add(2)
+            }
+            Self::UtxoSweep(request) => request.inputs.len().saturating_add(1),
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
         }
@@ -224,7 +259,7 @@ impl Request {
     /// True if every operator's identity signature is part of the outcome.
     #[must_use]
     pub const fn wants_identity_signatures(&self) -> bool {
-        matches!(self, Self::Address(_))
+        matches!(self, Self::Address(_) | Self::Rotate(_))
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Limits {
     pub all_streams: u32,
     /// Unused single-use deposit addresses of one identity.
     pub unused_addresses: u32,
+    /// Static deposit addresses of one identity, replaced ones included: all are watched for ever.
+    pub static_addresses: u32,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             streams: 64,
             all_streams: 20_000,
             unused_addresses: 64,
+            static_addresses: 1000,
         }
     }
 }
@@ -60,6 +63,7 @@ impl Limits {
             ("streams", u64::from(self.streams)),
             ("all_streams", u64::from(self.all_streams)),
             ("unused_addresses", u64::from(self.unused_addresses)),
+            ("static_addresses", u64::from(self.static_addresses)),
             (
                 "in_flight",
                 u64::try_from(self.in_flight).unwrap_or(u64::MAX),

@@ -36,6 +36,8 @@ pub enum Part {
     Direct,
     /// Fee-paying refund of the node transaction.
     DirectFromCpfp,
+    /// Spend of an output at a deposit address.
+    Spend,
 }
 
 /// A signature that a flow makes, with what is needed to put it together after the shares of the

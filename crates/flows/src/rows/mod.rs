@@ -8,6 +8,7 @@ mod node;
 mod setting;
 mod transfer;
 mod utxo;
+mod utxo_swap;
 
 pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
@@ -20,6 +21,7 @@ pub use transfer::{
     TransferStatus,
 };
 pub use utxo::UtxoRow;
+pub use utxo_swap::{SignedSpend, UtxoHoldRow, UtxoSwapKind, UtxoSwapRow, UtxoSwapStatus};
 
 use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};

@@ -25,6 +25,7 @@ pub mod settings;
 pub mod ssp;
 pub mod token;
 pub mod transfer;
+pub mod utxo_swap;
 pub mod view;
 
 use std::sync::Arc;

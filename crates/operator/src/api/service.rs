@@ -18,11 +18,13 @@ use crate::convert::spark::{
     GenerateStaticDepositAddressResponse, GetSigningCommitmentsRequest,
     GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
+    InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
     QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
     QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
     QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
     QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
-    StartTransferRequest, StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
+    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
+    StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
     SubscribeToEventsResponse, TransferFilter,
 };
 
@@ -80,6 +82,30 @@ impl Contract for SparkService {
             "generate_static_deposit_address",
             request,
             deposit::generate_static_deposit_address,
+        )
+        .await
+    }
+
+    async fn rotate_static_deposit_address(
+        &self,
+        request: Request<RotateStaticDepositAddressRequest>,
+    ) -> Answer<RotateStaticDepositAddressResponse> {
+        self.call(
+            "rotate_static_deposit_address",
+            request,
+            deposit::rotate_static_deposit_address,
+        )
+        .await
+    }
+
+    async fn initiate_static_deposit_utxo_refund(
+        &self,
+        request: Request<InitiateStaticDepositUtxoRefundRequest>,
+    ) -> Answer<InitiateStaticDepositUtxoRefundResponse> {
+        self.call(
+            "initiate_static_deposit_utxo_refund",
+            request,
+            deposit::initiate_static_deposit_utxo_refund,
         )
         .await
     }

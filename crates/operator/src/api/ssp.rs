@@ -8,11 +8,17 @@
 use std::future::Future;
 
 use tinderbox_rpc::proto::spark_ssp_internal::spark_ssp_internal_service_server::SparkSspInternalService as Contract;
+use tinderbox_rpc::proto::spark_ssp_internal::{
+    ClaimInstantStaticDepositUtxoSwapRequest, ClaimInstantStaticDepositUtxoSwapResponse,
+    InitiateStaticDepositUtxoSwapRequest, InitiateStaticDepositUtxoSwapResponse,
+    ReserveInstantStaticDepositUtxoSwapRequest, ReserveInstantStaticDepositUtxoSwapResponse,
+    SignStaticDepositSweepTxRequest, SignStaticDepositSweepTxResponse,
+};
 use tinderbox_rpc::validate::Validate;
 use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
 
-use super::{Api, ApiError, dispatch};
+use super::{Api, ApiError, dispatch, utxo_swap};
 
 /// The service that service providers talk to.
 #[derive(Clone)]
@@ -28,7 +34,6 @@ impl SspService {
     }
 
     /// Lets service providers in, then goes on as for wallets.
-    #[expect(dead_code, reason = "the first capability uses it")]
     async fn call<Q, A, F, Fut>(
         &self,
         method: &'static str,
@@ -52,5 +57,55 @@ impl SspService {
     }
 }
 
+type Answer<A> = Result<Response<A>, Status>;
+
 #[tonic::async_trait]
-impl Contract for SspService {}
+impl Contract for SspService {
+    async fn initiate_static_deposit_utxo_swap(
+        &self,
+        request: Request<InitiateStaticDepositUtxoSwapRequest>,
+    ) -> Answer<InitiateStaticDepositUtxoSwapResponse> {
+        self.call(
+            "initiate_static_deposit_utxo_swap",
+            request,
+            utxo_swap::initiate_static_deposit_utxo_swap,
+        )
+        .await
+    }
+
+    async fn reserve_instant_static_deposit_utxo_swap(
+        &self,
+        request: Request<ReserveInstantStaticDepositUtxoSwapRequest>,
+    ) -> Answer<ReserveInstantStaticDepositUtxoSwapResponse> {
+        self.call(
+            "reserve_instant_static_deposit_utxo_swap",
+            request,
+            utxo_swap::reserve_instant_static_deposit_utxo_swap,
+        )
+        .await
+    }
+
+    async fn claim_instant_static_deposit_utxo_swap(
+        &self,
+        request: Request<ClaimInstantStaticDepositUtxoSwapRequest>,
+    ) -> Answer<ClaimInstantStaticDepositUtxoSwapResponse> {
+        self.call(
+            "claim_instant_static_deposit_utxo_swap",
+            request,
+            utxo_swap::claim_instant_static_deposit_utxo_swap,
+        )
+        .await
+    }
+
+    async fn sign_static_deposit_sweep_tx(
+        &self,
+        request: Request<SignStaticDepositSweepTxRequest>,
+    ) -> Answer<SignStaticDepositSweepTxResponse> {
+        self.call(
+            "sign_static_deposit_sweep_tx",
+            request,
+            utxo_swap::sign_static_deposit_sweep_tx,
+        )
+        .await
+    }
+}

@@ -25,7 +25,7 @@ impl Api {
     /// Asks the others about flows of which this operator has not heard the end. Wallets compare
     /// operators with each other: an operator that missed a message must not show old facts. True
     /// if there was anything to ask.
-    async fn settle(&self, flows: BTreeSet<FlowId>) -> bool {
+    pub(super) async fn settle(&self, flows: BTreeSet<FlowId>) -> bool {
         let now = self.now();
         let open: Vec<FlowId> = flows
             .into_iter()

@@ -9,5 +9,6 @@ pub mod node;
 pub mod package;
 pub mod status;
 pub mod transfer;
+pub mod utxo;
 
 pub(crate) use tinderbox_rpc::proto::{common, spark};

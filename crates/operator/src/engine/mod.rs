@@ -125,15 +125,16 @@ impl Engine {
     }
 }
 
-/// An unspent output, as this operator's own node sees it now.
+/// An output that no block spends, as this operator's own node sees it now.
 async fn chain_fact(core: &Core, outpoint: OutPoint) -> Result<Option<ChainFact>, Refusal> {
     match core.chain.confirmations_of(&outpoint).await {
         Ok(found) => Ok(found
-            .filter(|output| output.spent == Spend::Unspent)
+            .filter(|output| output.spent != Spend::Confirmed)
             .map(|output| ChainFact {
                 value: output.value,
                 script: output.script,
                 confirmations: output.confirmations,
+                contested: output.spent == Spend::InMempool,
             })),
         Err(error) => {
             tracing::error!(%error, "chain");

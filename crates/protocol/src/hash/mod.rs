@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use lightning::preimage_share_payload;
 pub use static_deposit::{
-    InstantStatement, StaticDepositRequest, StaticDepositStatement, SwapStatement,
+    InstantStatement, SpendStatement, StaticDepositRequest, StaticDepositStatement, SwapStatement,
 };
 pub use structured::Structured;
 pub use transfer::{

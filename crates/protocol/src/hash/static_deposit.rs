@@ -124,6 +124,34 @@ impl InstantStatement<'_> {
     }
 }
 
+/// What a service provider signs (ECDSA, DER) so that operators spend an output for it in this way
+/// and no other. Ours: without it the operator that a provider calls could put another transaction
+/// in its place, and share the output with its former owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpendStatement<'a> {
+    /// Network.
+    pub network: Network,
+    /// Transaction id in hex, display order.
+    pub txid: &'a str,
+    /// Which output.
+    pub vout: u32,
+    /// The hash that the spending transaction's input signs.
+    pub spend_sighash: &'a [u8; 32],
+}
+
+impl SpendStatement<'_> {
+    /// The digest.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        structured(&["tinderbox", "spend_static_deposit"], |hash| {
+            hash.string(self.network.name())
+                .string(self.txid)
+                .number(self.vout)
+                .bytes(self.spend_sighash)
+        })
+    }
+}
+
 /// What a coordinator tells the other operators about a claim of a static deposit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapStatement {

@@ -19,6 +19,7 @@ rules! {
         user_signature: len_in(1, SIGNATURE),
         transfer: required,
         confirmation_threshold: optional(at_least(1)),
+        spend_signature: len_in(1, SIGNATURE),
     }
     ReserveInstantStaticDepositUtxoSwapRequest {
         on_chain_utxo: nested,
@@ -33,6 +34,7 @@ rules! {
         on_chain_utxo: required,
         utxo_swap_id: uuid,
         transfer: nested,
+        spend_signature: len_in(1, SIGNATURE),
     }
     SignStaticDepositSweepTxRequest {
         inputs: min_items(1),

@@ -9,6 +9,7 @@ mod tweak;
 pub use claim::claim_transfer;
 pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
+pub(in crate::api) use start::started;
 pub use start::{start_transfer_v2, start_transfer_v3};
 pub use tweak::claim_transfer_tweak_keys;
 
