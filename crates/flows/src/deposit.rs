@@ -527,6 +527,7 @@ impl Flow for DepositRequest {
             node_confirmed: None,
             refund_confirmed: None,
             before_chain: None,
+            renewal: None,
         };
         let mut changes = Changes::new();
         changes.put(frame.rows, &tree)?;

@@ -33,6 +33,7 @@ pub mod package;
 pub mod record;
 pub mod refunds;
 pub mod refusal;
+pub mod renew;
 pub mod request;
 pub mod rotate;
 pub mod rows;

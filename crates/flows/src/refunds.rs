@@ -245,7 +245,7 @@ impl JobSet {
                 Part::Cpfp => &mut signed.cpfp,
                 Part::Direct => &mut signed.direct,
                 Part::DirectFromCpfp => &mut signed.direct_from_cpfp,
-                Part::Root(_) | Part::Possession | Part::Spend => continue,
+                _ => continue,
             };
             let signature = usize::try_from(*place)
                 .ok()

@@ -11,6 +11,7 @@ use tinderbox_protocol::{LeafId, TransferId, TreeId};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
+use crate::renew::RenewRequest;
 pub use crate::rotate::RotateRequest;
 use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
@@ -168,6 +169,8 @@ pub enum Request {
     UtxoClaim(Box<UtxoClaimRequest>),
     /// [`UtxoSweepRequest`].
     UtxoSweep(Box<UtxoSweepRequest>),
+    /// [`RenewRequest`].
+    Renew(Box<RenewRequest>),
 }
 
 impl Request {
@@ -232,6 +235,7 @@ macro_rules! each {
             Request::UtxoReserve($request) => $body,
             Request::UtxoClaim($request) => $body,
             Request::UtxoSweep($request) => $body,
+            Request::Renew($request) => $body,
         }
     };
 }
@@ -253,6 +257,7 @@ impl Request {
             Self::UtxoSweep(request) => request.inputs.len().saturating_add(1),
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
+            Self::Renew(request) => request.jobs.count(),
         }
     }
 

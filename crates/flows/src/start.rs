@@ -163,6 +163,14 @@ pub fn check_spendable(node: &NodeRow, sender: &PublicKey, site: &Site) -> Resul
         .held_by(node.lock)
         .into());
     }
+    if node.renewal.is_some() {
+        return Err(Refusal::new(
+            Reason::LeafRenewalRequired,
+            format!("a renewal of leaf {id} has begun: complete it first"),
+        )
+        .with("leaf_id", id)
+        .into());
+    }
     Ok(())
 }
 

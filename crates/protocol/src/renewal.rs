@@ -3,16 +3,19 @@
 //! Each set lists its transactions in the order in which nonces are given to them. The leaf's id,
 //! verifying key and key share stay; all refunds go to the owner's half of the key.
 
+use std::fmt;
+
 use bitcoin::Transaction;
 use bitcoin::secp256k1::PublicKey;
+use serde::{Deserialize, Serialize};
 
 use crate::refunds::{LeafTxs, RefundPurpose, RefundSet, expected};
-use crate::timelock::{LeafSequence, RENEW_BELOW, RENEWABLE_UP_TO, Timelock};
+use crate::timelock::{INTERVAL, LeafSequence, RENEW_BELOW, RENEWABLE_UP_TO, Timelock};
 use crate::tx::{TxKind, UnsignedTx, node};
 use crate::{Error, Result};
 
 /// Which renewal a leaf needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RenewalKind {
     /// The node's timelock falls by one step, the refunds become fresh.
     Refund,
@@ -20,6 +23,16 @@ pub enum RenewalKind {
     Node,
     /// The old node stays above, the leaf gets a node without timelock and fresh refunds.
     Zero,
+}
+
+impl fmt::Display for RenewalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refund => "refund renewal",
+            Self::Node => "node renewal",
+            Self::Zero => "zero renewal",
+        })
+    }
 }
 
 /// Which renewal a wallet asks for, given the timelocks of node and refund; `None` while the
@@ -39,21 +52,29 @@ pub fn needed(node: LeafSequence, refund: LeafSequence) -> Option<RenewalKind> {
 
 /// Whether operators accept a renewal of this kind.
 ///
+/// A node renewal is for a node whose timelock has run down, however healthy the refund still is:
+/// it cannot be lowered again, so waiting gains nothing. It needs a node that unlocks later than
+/// the split's fee-paying variant, or somebody who once owned the leaf could publish the old node
+/// in the same block; a node without timelock is renewed by [`RenewalKind::Zero`].
+///
 /// # Errors
 /// [`Error::RenewalRefused`] with the bounds that a timelock breaks.
 pub fn permitted(kind: RenewalKind, node: LeafSequence, refund: LeafSequence) -> Result<()> {
+    let bounds = match kind {
+        RenewalKind::Zero => (Timelock::ZERO, Timelock::ZERO),
+        RenewalKind::Node => (Timelock(INTERVAL), RENEWABLE_UP_TO),
+        // One step down must leave one step.
+        RenewalKind::Refund => (RENEW_BELOW, Timelock(u16::MAX)),
+    };
+    within(TxKind::Node, node, bounds)?;
+    if kind == RenewalKind::Node {
+        return Ok(());
+    }
     within(
         TxKind::CpfpRefund,
         refund,
         (Timelock::ZERO, RENEWABLE_UP_TO),
-    )?;
-    let bounds = match kind {
-        RenewalKind::Zero => (Timelock::ZERO, Timelock::ZERO),
-        RenewalKind::Node => (Timelock::ZERO, RENEWABLE_UP_TO),
-        // One step down must leave one step.
-        RenewalKind::Refund => (RENEW_BELOW, Timelock(u16::MAX)),
-    };
-    within(TxKind::Node, node, bounds)
+    )
 }
 
 fn within(kind: TxKind, sequence: LeafSequence, bounds: (Timelock, Timelock)) -> Result<()> {

@@ -580,11 +580,14 @@ fn renewals_are_needed_and_permitted_by_both_timelocks() {
             renewal::permitted(kind, at(node), at(refund)).unwrap();
         }
     }
+    // Case 59: the node cannot be lowered any more, though the refund is healthy.
+    renewal::permitted(RenewalKind::Node, at(100), at(2000)).unwrap();
     for (kind, node, refund) in [
         (RenewalKind::Refund, 2000, 301),
         (RenewalKind::Refund, 199, 100),
         (RenewalKind::Node, 301, 100),
-        (RenewalKind::Node, 100, 301),
+        // A node without timelock would tie with its successor.
+        (RenewalKind::Node, 0, 100),
         (RenewalKind::Zero, 100, 100),
         (RenewalKind::Zero, 0, 301),
     ] {

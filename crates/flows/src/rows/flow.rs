@@ -38,6 +38,14 @@ pub enum Part {
     DirectFromCpfp,
     /// Spend of an output at a deposit address.
     Spend,
+    /// Node that a renewal inserts above the leaf.
+    Split,
+    /// Its fee-paying variant.
+    DirectSplit,
+    /// The leaf's own transaction.
+    Node,
+    /// Its fee-paying variant.
+    DirectNode,
 }
 
 /// A signature that a flow makes, with what is needed to put it together after the shares of the

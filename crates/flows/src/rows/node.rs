@@ -1,13 +1,16 @@
 //! Trees and their nodes.
 
+use std::borrow::Cow;
+
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, Transaction, Txid};
 use serde::{Deserialize, Serialize};
+use tinderbox_protocol::renewal::RenewalKind;
 use tinderbox_protocol::{BlockHeight, LeafId, Network, Sats, TreeId};
 
 use super::{FlowId, KeyshareId, Millis, owner_prefix};
-use crate::record::{Index, IndexKey, Row, Table};
+use crate::record::{Index, IndexKey, Row, Table, Unreadable};
 
 /// Where a node stands. The numbers of the wire contract are in `rpc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +130,9 @@ pub struct NodeRow {
     pub refund_confirmed: Option<BlockHeight>,
     /// Status to go back to if a reorganisation undoes what the chain said.
     pub before_chain: Option<NodeStatus>,
+    /// A renewal of this kind was agreed on, but not every signature was made. Until it is
+    /// completed nothing else may happen to the leaf: some of its transactions may exist already.
+    pub renewal: Option<RenewalKind>,
 }
 
 impl NodeRow {
@@ -153,6 +159,7 @@ impl NodeRow {
 
 impl Row for NodeRow {
     const TABLE: Table = Table::Node;
+    const FORMAT: u8 = 2;
 
     fn id(&self) -> Vec<u8> {
         Self::id_of(&self.id)
@@ -177,6 +184,22 @@ impl Row for NodeRow {
             listed.push(IndexKey::new(Index::NodeByTxid, &[txid.as_ref(), &id]));
         }
         listed
+    }
+
+    /// Format 1 is format 2 without its last field, [`NodeRow::renewal`].
+    fn decode(id: &[u8], body: &[u8]) -> Result<Self, Unreadable> {
+        let unreadable = |format| Unreadable {
+            table: Self::TABLE,
+            id: id.to_vec(),
+            format,
+        };
+        let fields = match body.split_first() {
+            Some((&Self::FORMAT, fields)) => Cow::Borrowed(fields),
+            Some((1, fields)) => Cow::Owned([fields, &[0]].concat()),
+            other => return Err(unreadable(other.map_or(0, |(format, _)| *format))),
+        };
+        postcard::from_bytes(&fields)
+            .map_err(|_| unreadable(body.first().copied().unwrap_or_default()))
     }
 }
 

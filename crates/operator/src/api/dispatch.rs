@@ -8,6 +8,7 @@ use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
+use super::idempotency::{self, Once};
 use super::{Api, ApiError};
 
 /// Checks a request against the rules of the contract, then runs its handler.
@@ -25,6 +26,40 @@ where
 {
     check(request.get_ref())?;
     run(api, method, request, handler).await
+}
+
+/// Like [`call`], for methods whose requests may carry an idempotency key: the same key of the same
+/// caller gets the same answer.
+pub(super) async fn call_once<Q, A, F, Fut>(
+    api: &Api,
+    method: &'static str,
+    request: Request<Q>,
+    handler: F,
+) -> Result<Response<A>, Status>
+where
+    Q: Validate + Send + 'static,
+    A: prost::Message + Default + Send + 'static,
+    F: FnOnce(Api, Caller, Q) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
+{
+    let key = idempotency::key_of(&request).map_err(ApiError::from)?;
+    call(
+        api,
+        method,
+        request,
+        move |api, caller, request| async move {
+            let once = match (key, caller.identity()) {
+                (Some(key), Some(identity)) => Some(Once::new(identity, method, &key)),
+                _ => None,
+            };
+            let work = handler(api.clone(), caller, request);
+            match once {
+                Some(once) => once.run(&api, work).await,
+                None => work.await,
+            }
+        },
+    )
+    .await
 }
 
 /// Runs a handler to its end, even if the wallet hangs up meanwhile; a handler that panics fails

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | [`error`] | refusals as status codes |
 //! | [`view`] | rows with everything that belongs to them, settled before they are shown |
-//! | [`deposit`], [`commitments`], [`transfer`], [`query`], [`events`], [`settings`] | capabilities |
+//! | [`deposit`], [`commitments`], [`transfer`], [`renew`], [`query`], [`events`], [`settings`] | capabilities |
 //! | [`dispatch`] | what happens around every handler |
+//! | [`idempotency`] | a request that is sent again gets the answer that it got |
 //! | [`authn`], [`service`], [`ssp`], [`token`], [`mock`] | the services of the contract |
 
 pub mod authn;
@@ -17,9 +18,11 @@ pub mod deposit;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+pub mod idempotency;
 pub mod mock;
 pub mod paging;
 pub mod query;
+pub mod renew;
 pub mod service;
 pub mod settings;
 pub mod ssp;

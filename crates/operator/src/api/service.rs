@@ -8,7 +8,9 @@ use tinderbox_rpc::proto::spark::spark_service_server::SparkService as Contract;
 use tinderbox_rpc::validate::Validate;
 use tonic::{Request, Response, Status};
 
-use super::{Api, ApiError, commitments, deposit, dispatch, events, query, settings, transfer};
+use super::{
+    Api, ApiError, commitments, deposit, dispatch, events, query, renew, settings, transfer,
+};
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
@@ -23,9 +25,9 @@ use crate::convert::spark::{
     QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
     QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
     QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
-    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
-    StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
-    SubscribeToEventsResponse, TransferFilter,
+    RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest,
+    RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse,
+    StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
 };
 
 /// The service that wallets talk to.
@@ -55,6 +57,22 @@ impl SparkService {
         Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
     {
         dispatch::call(&self.api, method, request, handler).await
+    }
+
+    /// Like [`Self::call`], for methods whose requests may carry an idempotency key.
+    async fn call_once<Q, A, F, Fut>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        handler: F,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Validate + Send + 'static,
+        A: prost::Message + Default + Send + 'static,
+        F: FnOnce(Api, Caller, Q) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
+    {
+        dispatch::call_once(&self.api, method, request, handler).await
     }
 }
 
@@ -240,6 +258,11 @@ impl Contract for SparkService {
             transfer::finalize_node_signatures_v2,
         )
         .await
+    }
+
+    async fn renew_leaf(&self, request: Request<RenewLeafRequest>) -> Answer<RenewLeafResponse> {
+        self.call_once("renew_leaf", request, renew::renew_leaf)
+            .await
     }
 
     async fn query_nodes(&self, request: Request<QueryNodesRequest>) -> Answer<QueryNodesResponse> {

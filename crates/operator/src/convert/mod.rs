@@ -7,6 +7,7 @@ pub mod address;
 pub mod field;
 pub mod node;
 pub mod package;
+pub mod renew;
 pub mod status;
 pub mod transfer;
 pub mod utxo;

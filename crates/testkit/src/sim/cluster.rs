@@ -253,6 +253,7 @@ impl Cluster {
             node_confirmed: None,
             refund_confirmed: None,
             before_chain: None,
+            renewal: None,
         };
         for (machine, share) in self.machines.iter().zip(dealt.shares) {
             let keyshare = KeyshareRow {

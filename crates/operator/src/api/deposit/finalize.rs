@@ -130,7 +130,8 @@ async fn existing(
     })?;
     let outpoint = OutPoint::new(tx.compute_txid(), utxo.vout);
     if tree.base == outpoint {
-        Ok(Some(tree.root))
+        // After a renewal the root is a node above the leaf.
+        Ok(Some(address.leaf.unwrap_or(tree.root)))
     } else {
         Err(Refusal::new(
             Reason::DuplicateOperation,
