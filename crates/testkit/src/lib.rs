@@ -8,5 +8,6 @@
 pub mod chain;
 pub mod faults;
 pub mod owner;
+pub mod renewing;
 pub mod signer;
 pub mod sim;

@@ -73,8 +73,8 @@ impl Owner {
         SecretKey::from_slice(&hash.finalize()).expect("a hash is a key but for one in 2^127")
     }
 
-    /// Half-signs one refund.
-    fn job(
+    /// Half-signs one transaction.
+    pub(crate) fn job(
         &self,
         site: &Site,
         node: &NodeRow,
@@ -87,7 +87,7 @@ impl Owner {
         let commitment = nonces.commitment();
         let package = SigningPackage {
             verifying_key: node.verifying_key,
-            message: tx.sighash().expect("a refund has a sighash"),
+            message: tx.sighash().expect("it has a sighash"),
             operators: operators.clone(),
             user: Some(commitment),
             adaptor: None,

@@ -14,6 +14,7 @@ use tinderbox_protocol::tx::p2tr;
 
 use super::cluster::Cluster;
 use super::liar::{Evidence, Lie};
+use super::path;
 
 /// An invariant does not hold.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,12 +109,16 @@ pub(super) fn invariants(
                 other.owner_signing,
                 &other.txs,
                 other.lock,
+                other.parent,
+                other.renewal,
             ) != (
                 node.status,
                 node.owner,
                 node.owner_signing,
                 &node.txs,
                 node.lock,
+                node.parent,
+                node.renewal,
             )
         }) {
             return broken(format!(
@@ -168,6 +173,9 @@ pub(super) fn invariants(
                 if let Err(why) = check_refund(node) {
                     return broken(format!("refund of leaf {leaf}: {why}"));
                 }
+                if let Err(why) = path::check(cluster, node) {
+                    return broken(format!("path of leaf {leaf}: {why}"));
+                }
             }
             NodeStatus::TransferLocked => {
                 let held = transfers[0].values().any(|transfer| {
@@ -192,6 +200,12 @@ pub(super) fn invariants(
             .position(|other| other == leaf)
             .unwrap_or(0);
         let mut at = cluster.owners[place % cluster.owners.len()].identity();
+        if cluster.aged {
+            if !path::leads_to_owner(at, &node.owner, leaf, &hops) {
+                return broken(format!("leaf {leaf} moved without its owner"));
+            }
+            continue;
+        }
         for transfer in hops {
             if transfer.sender != at {
                 return broken(format!("leaf {leaf} moved without its owner"));

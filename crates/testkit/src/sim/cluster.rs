@@ -27,6 +27,7 @@ use tinderbox_protocol::{LeafId, Network as Chain, Sats, TreeId};
 use tinderbox_signer::Signer;
 use tinderbox_store::{Memory, Store};
 
+use super::age::Age;
 use super::network::{FaultyStore, Network, SimPeers};
 use crate::chain::MemoryChain;
 use crate::faults::Faults;
@@ -50,6 +51,8 @@ pub struct Cluster {
     pub(super) identities: Vec<SecretKey>,
     pub(super) leaves: Vec<LeafId>,
     pub(super) values: BTreeMap<LeafId, Sats>,
+    /// Leaves began with used timelocks, and are renewed.
+    pub(super) aged: bool,
     chain: Arc<MemoryChain>,
     begun: tokio::time::Instant,
 }
@@ -76,7 +79,8 @@ impl Clock for SimClock {
 }
 
 impl Cluster {
-    /// Operators that are up, wallets, and `leaves` leaves dealt among the wallets.
+    /// Operators that are up, wallets, and `leaves` leaves dealt among the wallets: fresh ones, or
+    /// with the timelocks of `ages` in turn.
     pub async fn new(
         rng: &mut ChaCha20Rng,
         operators: u16,
@@ -84,6 +88,7 @@ impl Cluster {
         owners: usize,
         leaves: usize,
         faults: Faults,
+        ages: &[Age],
     ) -> Self {
         let identities: Vec<SecretKey> = (0..operators).map(|_| secret_key(rng)).collect();
         let site = Site {
@@ -124,11 +129,13 @@ impl Cluster {
             identities,
             leaves: Vec::new(),
             values: BTreeMap::new(),
+            aged: !ages.is_empty(),
             chain: Arc::default(),
             begun: tokio::time::Instant::now(),
         };
         for place in 0..leaves {
-            cluster.deal_leaf(rng, place).await;
+            let age = ages.get(place % ages.len().max(1)).copied();
+            cluster.deal_leaf(rng, place, age).await;
         }
         for index in 0..operators {
             cluster.start(OperatorIndex(index));
@@ -169,7 +176,7 @@ impl Cluster {
     }
 
     /// A confirmed deposit of one leaf, as if it had been made.
-    async fn deal_leaf(&mut self, rng: &mut ChaCha20Rng, place: usize) {
+    async fn deal_leaf(&mut self, rng: &mut ChaCha20Rng, place: usize, age: Option<Age>) {
         let owner = &self.owners[place % self.owners.len()];
         let leaf = LeafId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
         let tree = TreeId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
@@ -255,6 +262,10 @@ impl Cluster {
             before_chain: None,
             renewal: None,
         };
+        let nodes = match age {
+            Some(age) => age.of(node, &root, sign),
+            None => vec![node],
+        };
         for (machine, share) in self.machines.iter().zip(dealt.shares) {
             let keyshare = KeyshareRow {
                 id,
@@ -266,10 +277,12 @@ impl Cluster {
                 sealed: machine.signer.import(id.0, share),
             };
             let mut snapshot = Snapshot::new();
-            snapshot.insert(node.key(), None);
             snapshot.insert(keyshare.key(), None);
             let mut changes = Changes::new();
-            changes.put(&snapshot, &node).expect("row is new");
+            for node in &nodes {
+                snapshot.insert(node.key(), None);
+                changes.put(&snapshot, node).expect("row is new");
+            }
             changes.put(&snapshot, &keyshare).expect("row is new");
             machine
                 .store

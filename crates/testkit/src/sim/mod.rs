@@ -5,14 +5,18 @@
 //! overtaken, clocks are apart and, in some runs, one operator lies. Then the network heals, and
 //! after recovery without any help the invariants must hold.
 
+mod age;
 mod check;
 mod cluster;
 mod liar;
 mod network;
+mod path;
+mod renew;
 mod run;
 mod scene;
 mod tap;
 
+pub use age::Age;
 pub use check::Broken;
 pub use cluster::Cluster;
 pub use liar::Lie;

@@ -8,6 +8,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use tinderbox_flows::refunds;
 use tinderbox_flows::refusal::Reason;
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{ClaimPhase, Millis, NodeRow, NodeStatus, TransferRow, TransferStatus};
@@ -15,9 +16,11 @@ use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::{LeafId, TransferId};
 use tinderbox_signer::Signer;
 
+use super::age::Age;
 use super::check::{self, Broken};
 use super::cluster::Cluster;
 use super::liar::{self, Lie};
+use super::renew::{freshen, renew};
 use crate::faults::Faults;
 use crate::owner::NonceSet;
 
@@ -38,6 +41,8 @@ pub struct Plan {
     pub faults: Faults,
     /// What the last operator does, if it lies.
     pub lie: Option<Lie>,
+    /// Leaves begin with used timelocks, and wallets renew them.
+    pub aged: bool,
 }
 
 impl Plan {
@@ -62,6 +67,7 @@ impl Plan {
             lie: rng
                 .gen_bool(0.3)
                 .then(|| Lie::ALL[rng.gen_range(0..Lie::ALL.len())]),
+            aged: rng.gen_ratio(1, 3),
         }
     }
 }
@@ -73,6 +79,8 @@ pub struct Report {
     pub sent: usize,
     /// Claims that were acknowledged.
     pub claimed: usize,
+    /// Renewals that were acknowledged.
+    pub renewed: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -86,6 +94,7 @@ impl Report {
     pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.claimed += other.claimed;
+        self.renewed += other.renewed;
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
@@ -107,6 +116,11 @@ pub fn run(seed: u64, plan: Plan) -> Result<Report, Broken> {
 
 async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let ages: Vec<Age> = if plan.aged {
+        (0..plan.leaves).map(|_| Age::worn(&mut rng)).collect()
+    } else {
+        Vec::new()
+    };
     let mut cluster = Cluster::new(
         &mut rng,
         plan.operators,
@@ -114,6 +128,7 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
         plan.owners,
         plan.leaves,
         plan.faults,
+        &ages,
     )
     .await;
     let mut report = Report::default();
@@ -128,7 +143,9 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
-            let request = if rng.gen_bool(0.45) {
+            let request = if plan.aged && rng.gen_bool(0.4) {
+                renew(&cluster, &mut rng).await
+            } else if rng.gen_bool(0.45) {
                 claim(&cluster, &mut rng).await
             } else {
                 send(&cluster, &mut rng).await
@@ -139,6 +156,13 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 if rng.gen_ratio(1, 4) {
                     submit(&cluster, &mut rng, &request, &mut open);
                 }
+                // A payment and a renewal of one leaf, at once.
+                if plan.aged
+                    && rng.gen_ratio(1, 3)
+                    && let Some(other) = send(&cluster, &mut rng).await
+                {
+                    submit(&cluster, &mut rng, &other, &mut open);
+                }
             }
         }
         tokio::time::sleep(Duration::from_millis(rng.gen_range(0..1500))).await;
@@ -146,13 +170,11 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     // Clients give up waiting; operators go on by themselves.
     for answer in open {
         match tokio::time::timeout(Duration::from_secs(60), answer).await {
-            Ok(Ok(Ok(claim))) => {
-                if claim {
-                    report.claimed += 1;
-                } else {
-                    report.sent += 1;
-                }
-            }
+            Ok(Ok(Ok(done))) => match done {
+                Did::Send => report.sent += 1,
+                Did::Claim => report.claimed += 1,
+                Did::Renew => report.renewed += 1,
+            },
             _ => report.refused += 1,
         }
     }
@@ -162,6 +184,10 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     // Nothing is stuck: whatever waits can be claimed, by a calm network.
     drain(&mut cluster, &mut report, &mut rng, seed).await?;
     check::invariants(seed, &cluster, plan.lie, &evidence)?;
+    if plan.aged {
+        freshen(&cluster, &mut report, &mut rng, seed).await?;
+        check::invariants(seed, &cluster, plan.lie, &evidence)?;
+    }
     Ok(report)
 }
 
@@ -195,7 +221,15 @@ async fn heal(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng)
     }
 }
 
-type Answer = tokio::task::JoinHandle<Result<bool, tinderbox_flows::refusal::Refusal>>;
+/// What a request asked for.
+#[derive(Clone, Copy)]
+enum Did {
+    Send,
+    Claim,
+    Renew,
+}
+
+type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
 
 /// Hands a request to an operator that is up.
 fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mut Vec<Answer>) {
@@ -205,7 +239,11 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
         return;
     };
     let request = request.clone();
-    let is_claim = matches!(request, Request::Claim(_));
+    let did = match request {
+        Request::Claim(_) => Did::Claim,
+        Request::Renew(_) => Did::Renew,
+        _ => Did::Send,
+    };
     let network = cluster.network.clone();
     open.push(cluster.network.spawn(operator, async move {
         let result = engine.run(request).await;
@@ -213,7 +251,7 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
             Ok(_) => format!("operator {} finished a flow", operator.0),
             Err(refusal) => format!("operator {} refused: {refusal}", operator.0),
         });
-        result.map(|_| is_claim)
+        result.map(|_| did)
     }));
 }
 
@@ -254,6 +292,7 @@ pub(super) async fn send(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Req
         .rows::<NodeRow>(view)
         .into_iter()
         .filter(|node| node.owner == owner.identity() && node.status == NodeStatus::Available)
+        .filter(|node| refunds::for_send(node, owner.identity()).is_ok())
         .collect();
     nodes.shuffle(rng);
     nodes.truncate(rng.gen_range(1..=2));
