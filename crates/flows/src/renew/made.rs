@@ -116,6 +116,7 @@ impl Made {
                     node.verifying_key,
                     node.owner_signing,
                     &keyshare.public_shares,
+                    None,
                 )
             })
             .collect()

@@ -141,6 +141,7 @@ impl Coin {
             node_confirmed: None,
             refund_confirmed: None,
             before_chain: None,
+            renewal: None,
         }
     }
 

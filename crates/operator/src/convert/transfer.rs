@@ -247,6 +247,7 @@ mod tests {
                     node_confirmed: None,
                     refund_confirmed: None,
                     before_chain: None,
+                    renewal: None,
                 };
                 let keyshare = KeyshareRow {
                     id: KeyshareId([3; 16]),

@@ -227,6 +227,7 @@ fn case_59_renewal_and_payment_at_two_coordinators_exclude_each_other() {
                             }
                         ),
                     }
+                    quiet(cluster).await;
                     check::settled(0, cluster).unwrap();
                     check::invariants(0, cluster, None, &[]).unwrap();
                 },
