@@ -79,9 +79,20 @@ impl Clock for SimClock {
 }
 
 impl Cluster {
-    /// Operators that are up, wallets, and `leaves` leaves dealt among the wallets: fresh ones, or
-    /// with the timelocks of `ages` in turn.
+    /// Operators that are up, wallets, and `leaves` fresh leaves dealt among the wallets.
     pub async fn new(
+        rng: &mut ChaCha20Rng,
+        operators: u16,
+        threshold: u16,
+        owners: usize,
+        leaves: usize,
+        faults: Faults,
+    ) -> Self {
+        Self::aged(rng, operators, threshold, owners, leaves, faults, &[]).await
+    }
+
+    /// The same with leaves that have the timelocks of `ages` in turn.
+    pub async fn aged(
         rng: &mut ChaCha20Rng,
         operators: u16,
         threshold: u16,

@@ -121,7 +121,7 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     } else {
         Vec::new()
     };
-    let mut cluster = Cluster::new(
+    let mut cluster = Cluster::aged(
         &mut rng,
         plan.operators,
         plan.threshold,

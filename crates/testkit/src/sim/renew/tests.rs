@@ -21,7 +21,7 @@ fn play<T>(ages: &[Age], scenario: impl AsyncFnOnce(&mut Cluster, &mut ChaCha20R
         .unwrap();
     runtime.block_on(async {
         let mut rng = ChaCha20Rng::seed_from_u64(59);
-        let mut cluster = Cluster::new(&mut rng, 3, 2, 2, ages.len(), Faults::NONE, ages).await;
+        let mut cluster = Cluster::aged(&mut rng, 3, 2, 2, ages.len(), Faults::NONE, ages).await;
         scenario(&mut cluster, &mut rng).await
     })
 }
