@@ -33,18 +33,10 @@ pub fn split_id(flow: &FlowId, leaf: &LeafId) -> LeafId {
 }
 
 /// The leaf without the lock; what the chain said meanwhile stays.
-pub(super) fn unlocked(node: NodeRow, now: Millis) -> NodeRow {
-    let free = |status| match status {
-        NodeStatus::RenewLocked => NodeStatus::Available,
-        other => other,
-    };
-    NodeRow {
-        status: free(node.status),
-        before_chain: node.before_chain.map(free),
-        lock: None,
-        updated: now,
-        ..node
-    }
+pub(super) fn unlocked(mut node: NodeRow, now: Millis) -> NodeRow {
+    node.unlock();
+    node.updated = now;
+    node
 }
 
 impl RenewRequest {
