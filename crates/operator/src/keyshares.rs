@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tinderbox_flows::record::Index;
 use tinderbox_flows::refusal::{Reason, Refusal};
-use tinderbox_flows::rows::KeyshareId;
+use tinderbox_flows::rows::{KeyshareId, Millis};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_store::{Scan, successor};
 
@@ -33,6 +33,9 @@ use crate::Core;
 pub const MAX_RUN: u32 = 1000;
 /// Candidates among which a draw chooses, so that draws at the same time rarely meet.
 const CANDIDATES: usize = 64;
+/// Milliseconds after which a key share that was drawn and is still free is free again. Longer than
+/// a coordinator waits for votes.
+const DRAW_LASTS_MS: u64 = 30_000;
 
 /// The pool.
 #[derive(Clone)]
@@ -40,8 +43,8 @@ pub struct Keyshares {
     core: Core,
     runs: Arc<Mutex<BTreeMap<[u8; 16], run::Run>>>,
     refilling: Arc<tokio::sync::Mutex<()>>,
-    /// Drawn by this process and perhaps not yet marked in the database.
-    drawn: Arc<Mutex<std::collections::BTreeSet<KeyshareId>>>,
+    /// Drawn by this process and perhaps not yet marked in the database, with the time of the draw.
+    drawn: Arc<Mutex<BTreeMap<KeyshareId, Millis>>>,
 }
 
 impl Keyshares {
@@ -95,20 +98,22 @@ impl Keyshares {
         let candidates = self.available(CANDIDATES * 4).await?;
         let mut random = [0; 8];
         self.core.clock.random(&mut random);
+        let now = self.core.clock.now();
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is marked in the database needs no memory here. What was drawn long ago and is free
+        // all the same was drawn for something that did not come about.
+        drawn.retain(|id, at| now.0.abs_diff(at.0) < DRAW_LASTS_MS && candidates.contains(id));
         let fresh: Vec<KeyshareId> = candidates
             .iter()
-            .filter(|id| !drawn.contains(id))
+            .filter(|id| !drawn.contains_key(id))
             .copied()
             .collect();
-        // What is marked in the database needs no memory here.
-        drawn.retain(|id| candidates.contains(id));
         let place = u64::from_be_bytes(random)
             .checked_rem(u64::try_from(fresh.len()).unwrap_or(1))
             .and_then(|place| usize::try_from(place).ok());
         match place.and_then(|place| fresh.get(place)) {
             Some(id) => {
-                drawn.insert(*id);
+                drawn.insert(*id, now);
                 Ok(*id)
             }
             None => Err(Refusal::new(

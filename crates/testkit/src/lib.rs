@@ -4,10 +4,13 @@
 //! memory, a chain that is made up, a clock that stands still until everybody waits, and a network
 //! that loses, doubles, delays and reorders: all from one seed, so that every failure can be
 //! played again.
+//!
+//! [`proxy`] breaks real connections between real processes.
 
 pub mod chain;
 pub mod faults;
 pub mod owner;
 pub mod renewing;
+pub mod proxy;
 pub mod signer;
 pub mod sim;

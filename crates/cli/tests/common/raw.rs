@@ -73,6 +73,11 @@ impl Caller {
         }
     }
 
+    /// The session's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// A request with the session.
     pub(crate) fn with<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);

@@ -182,3 +182,43 @@ fn concerned(row: &TransferRow) -> (bool, bool) {
         TransferStatus::ApplyingSenderKeyTweak | TransferStatus::Completed => (false, false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::{SECP256K1, SecretKey};
+
+    use super::*;
+
+    /// What a stream holds back is bounded, and a slow one costs nobody else anything.
+    #[test]
+    fn case_66_reader_that_does_not_read_is_let_go() {
+        let hub = Hub::default();
+        let identity = SecretKey::from_slice(&[7; 32])
+            .unwrap()
+            .public_key(SECP256K1);
+        let mut slow = hub.listen(identity);
+        let mut quick = hub.listen(identity);
+        let event = Event::ReceiverTransfer(TransferEvent::default());
+        for _ in 0..=BACKLOG {
+            hub.send(&identity, &event);
+            assert!(quick.try_recv().is_ok(), "who reads is told");
+        }
+        let mut held = 0;
+        while slow.try_recv().is_ok() {
+            held += 1;
+        }
+        assert_eq!(held, BACKLOG);
+        assert!(
+            matches!(
+                slow.try_recv(),
+                Err(mpsc::error::TryRecvError::Disconnected)
+            ),
+            "it is told to come back"
+        );
+        hub.send(&identity, &event);
+        assert!(quick.try_recv().is_ok());
+        drop(quick);
+        hub.sweep();
+        assert!(!hub.has(&identity));
+    }
+}
