@@ -404,6 +404,7 @@ impl Flow for DepositRequest {
                     script: prevout.script_pubkey.clone(),
                     block: None,
                     tree: None,
+                    of_tree: false,
                 });
             let hold = UtxoHoldRow::output(outpoint);
             if frame.rows.get::<UtxoHoldRow>(hold)?.is_some() {
@@ -412,7 +413,7 @@ impl Flow for DepositRequest {
                     format!("utxo {outpoint} is being refunded to its owner"),
                 );
             }
-            if utxo.tree.is_some() {
+            if utxo.tree.is_some() || utxo.of_tree {
                 return refuse(
                     Reason::DuplicateOperation,
                     format!("utxo {outpoint} has been deposited"),

@@ -98,18 +98,30 @@ pub(crate) fn find(
 ///
 /// A single-use address has the key of the leaf that its deposit became. While that leaf has not
 /// moved, operators and the address' owner can sign for any other output at it. Afterwards nobody
-/// can who should: the operators have destroyed their half.
+/// can who should: the operators have destroyed their half. The outputs of the tree's own
+/// transactions pay the same key: whoever spent one of them here would leave without the timelock
+/// that protects those to whom the leaf is promised. Which those are only this operator's own view
+/// of the chain tells, so an output at such an address must be in it.
 ///
 /// # Errors
 /// A refusal that says which.
 pub(crate) fn check_signable(frame: &Frame<'_>, output: &Output) -> Result<(), Halt> {
     let outpoint = &output.utxo.outpoint;
-    let row = frame.rows.get::<UtxoRow>(UtxoRow::id_of(outpoint))?;
-    if row.is_some_and(|row| row.tree.is_some()) {
-        return refuse(
-            Reason::DuplicateOperation,
-            format!("utxo {outpoint} has become a leaf"),
-        );
+    match frame.rows.get::<UtxoRow>(UtxoRow::id_of(outpoint))? {
+        Some(row) if row.tree.is_some() || row.of_tree => {
+            return refuse(
+                Reason::DuplicateOperation,
+                format!("utxo {outpoint} has become a leaf"),
+            );
+        }
+        Some(row) if row.block.is_some() => {}
+        _ if output.address.tree.is_some() => {
+            return refuse(
+                Reason::InsufficientConfirmations,
+                format!("utxo {outpoint} is not yet seen in a block by all operators: try again"),
+            );
+        }
+        _ => {}
     }
     if !output.address.is_static && output.address.pending.is_some() {
         return refuse(

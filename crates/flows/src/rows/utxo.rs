@@ -22,6 +22,9 @@ pub struct UtxoRow {
     pub block: Option<(BlockHeight, BlockHash)>,
     /// The tree that was made of it.
     pub tree: Option<TreeId>,
+    /// True: made by a transaction of a tree, a node's output with the key of its deposit. Such an
+    /// output is the leaf on its way to the chain, and no deposit.
+    pub of_tree: bool,
 }
 
 impl UtxoRow {
@@ -44,13 +47,14 @@ impl UtxoRow {
 
 impl Row for UtxoRow {
     const TABLE: Table = Table::Utxo;
+    const FORMAT: u8 = 2;
 
     fn id(&self) -> Vec<u8> {
         Self::id_of(&self.outpoint)
     }
 
     fn listed(&self) -> Vec<IndexKey> {
-        let Some((height, _)) = self.block else {
+        let Some((height, _)) = self.block.filter(|_| !self.of_tree) else {
             return Vec::new();
         };
         vec![IndexKey::new(

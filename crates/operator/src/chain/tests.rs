@@ -165,6 +165,7 @@ impl Coin {
             script: script(5),
             block: None,
             tree: Some(TREE),
+            of_tree: false,
         }
     }
 }
