@@ -29,6 +29,7 @@ pub mod deposit;
 pub mod flow;
 pub mod give_back;
 pub mod job;
+pub mod notice;
 pub mod package;
 pub mod record;
 pub mod refunds;

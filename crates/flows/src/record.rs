@@ -36,6 +36,8 @@ pub enum Table {
     UtxoHold = 12,
     /// What the chain said about nodes.
     Watch = 16,
+    /// What wallets are told.
+    Notice = 17,
 }
 
 impl Table {
@@ -56,6 +58,7 @@ impl Table {
             Self::UtxoSwap => 11,
             Self::UtxoHold => 12,
             Self::Watch => 16,
+            Self::Notice => 17,
         }
     }
 
@@ -76,6 +79,7 @@ impl Table {
             Self::UtxoSwap,
             Self::UtxoHold,
             Self::Watch,
+            Self::Notice,
         ]
         .into_iter()
         .find(|table| table.number() == number)
@@ -143,6 +147,10 @@ pub enum Index {
     TreePending = 36,
     /// Transfers that are under way, by leaf.
     TransferByLeaf = 37,
+    /// What wallets are to be told and has no place in the log yet, by time.
+    NoticeFresh = 40,
+    /// The log of what wallets are told, by place.
+    NoticeByPlace = 41,
 }
 
 impl Index {
@@ -168,6 +176,8 @@ impl Index {
             Self::WatchFrom => 35,
             Self::TreePending => 36,
             Self::TransferByLeaf => 37,
+            Self::NoticeFresh => 40,
+            Self::NoticeByPlace => 41,
         }
     }
 }

@@ -5,6 +5,7 @@ mod chain;
 mod flow;
 mod keyshare;
 mod node;
+mod notice;
 mod setting;
 mod transfer;
 mod utxo;
@@ -15,6 +16,7 @@ pub use chain::{ChainRow, KnownBlock};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
+pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};
 pub use setting::SettingRow;
 pub use transfer::{
     ClaimPhase, Details, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,

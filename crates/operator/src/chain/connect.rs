@@ -3,6 +3,7 @@
 use tinderbox_chain::ConnectedBlock;
 use tinderbox_chain::follow::WINDOW;
 use tinderbox_flows::flow::Touch;
+use tinderbox_flows::notice::note;
 use tinderbox_flows::record::{Key, Row, Table};
 use tinderbox_flows::rows::{ChainRow, KnownBlock};
 use tinderbox_flows::snapshot::Changes;
@@ -67,6 +68,12 @@ impl Duties {
             .collect();
         changes.put(&work.rows, &chain)?;
         self.log(&chain, &dropped, &mut work, &mut changes).await?;
+        let spendable = touches.clone();
+        touches.extend(work.changed.iter().map(|id| Touch::Leaf(*id)).filter(
+            |touch| !matches!(touch, Touch::Leaf(id) if spendable.contains(&Touch::Deposit(*id))),
+        ));
+        let (id, now) = self.events.stamp();
+        note(&mut changes, &work.rows, id, now, &touches)?;
         self.tables.write(&work.rows, changes).await?;
         Ok(touches)
     }

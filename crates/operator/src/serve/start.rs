@@ -24,6 +24,7 @@ use crate::api::{Api, authn};
 use crate::chain::{Duties, Watchtower, run_flips};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::events::Log;
 use crate::metrics::{self, Readiness};
 use crate::peer::{PeerClient, PeerServer};
 use crate::{Core, Events};
@@ -126,12 +127,15 @@ impl Starting {
             run_flips(self.duties.clone(), stop.clone().cancelled_owned()),
         );
         let changes = self.api.core.events.listen();
+        let log = Log::new(&self.api.core);
         self.spawn(
             "events",
-            self.api
-                .hub
-                .clone()
-                .run(self.api.clone(), changes, stop.clone().cancelled_owned()),
+            self.api.hub.clone().run(
+                self.api.clone(),
+                log.clone(),
+                changes,
+                stop.clone().cancelled_owned(),
+            ),
         );
         self.spawn(
             "purge",

@@ -1,185 +1,224 @@
-//! From changed rows to events, once for all streams.
+//! From the log to events, once for all streams of this process.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::flow::Touch;
 use tinderbox_flows::refusal::Refusal;
-use tinderbox_flows::rows::{ClaimPhase, NodeStatus, TransferRow, TransferStatus};
-use tinderbox_protocol::{LeafId, TransferId};
+use tinderbox_flows::rows::Subject;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 
+use super::render::{Wanted, render};
 use crate::api::Api;
 use crate::convert::spark::subscribe_to_events_response::Event;
-use crate::convert::spark::{DepositEvent, TransferEvent};
-use crate::convert::transfer::View;
+use crate::events::{Cursor, Entry, Log};
 
 /// Events that one stream may fall behind before it is ended.
 const BACKLOG: usize = 256;
+/// How often the log is looked at although this process wrote nothing: other processes of the same
+/// operator may have.
+const LOOK: Duration = Duration::from_millis(150);
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Notices read in one go.
+const CHUNK: usize = 512;
 
-type Listeners = HashMap<PublicKey, Vec<mpsc::Sender<Event>>>;
+/// An event with its place in the log.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The place.
+    pub place: u64,
+    /// The event; none if only the place is news.
+    pub event: Option<Event>,
+}
+
+struct Stream {
+    out: mpsc::Sender<Placed>,
+    /// Who listens; none without a session.
+    reader: Option<PublicKey>,
+    /// Every change, not only what the contract has events for.
+    all: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// How far the streams have been fed; none before the log was read.
+    at: Option<Cursor>,
+    streams: HashMap<PublicKey, Vec<Stream>>,
+}
 
 /// The streams of this process, by the wallet that they are about.
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<Listeners>>);
+pub struct Hub(Arc<Mutex<State>>);
+
+/// What a new stream listens to.
+pub struct Listening {
+    /// The place after which events come.
+    pub since: Cursor,
+    /// Events. The channel closes if its reader is too slow.
+    pub events: mpsc::Receiver<Placed>,
+}
 
 impl Hub {
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Events about `identity` from now on. The channel closes if its reader is too slow.
+    /// Events about `identity` from now on; none while the log has not been read.
     #[must_use]
-    pub fn listen(&self, identity: PublicKey) -> mpsc::Receiver<Event> {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        self.listeners().entry(identity).or_default().push(sender);
-        receiver
+    pub fn listen(
+        &self,
+        identity: PublicKey,
+        reader: Option<PublicKey>,
+        all: bool,
+    ) -> Option<Listening> {
+        let (out, events) = mpsc::channel(BACKLOG);
+        let mut state = self.state();
+        let since = state.at?;
+        state
+            .streams
+            .entry(identity)
+            .or_default()
+            .push(Stream { out, reader, all });
+        Some(Listening { since, events })
+    }
+
+    /// How far the streams have been fed.
+    #[must_use]
+    pub fn at(&self) -> Option<Cursor> {
+        self.state().at
     }
 
     /// Forgets streams that ended.
     pub fn sweep(&self) {
-        self.listeners().retain(|_, streams| {
-            streams.retain(|stream| !stream.is_closed());
+        self.state().streams.retain(|_, streams| {
+            streams.retain(|stream| !stream.out.is_closed());
             !streams.is_empty()
         });
     }
 
     /// Ends every stream.
     pub fn close(&self) {
-        self.listeners().clear();
+        self.state().streams.clear();
     }
 
-    fn has(&self, identity: &PublicKey) -> bool {
-        self.listeners().contains_key(identity)
-    }
-
-    fn send(&self, identity: &PublicKey, event: &Event) {
-        let mut listeners = self.listeners();
-        if let Some(streams) = listeners.get_mut(identity) {
-            // A reader that is too slow is let go: it comes back and asks for what it missed.
-            streams.retain(|stream| stream.try_send(event.clone()).is_ok());
-            if streams.is_empty() {
-                listeners.remove(identity);
-            }
-        }
-    }
-
-    /// Turns changes into events until `stop`. `changes` must have been listening before the
-    /// first stream began.
+    /// Feeds the streams from the log until `stop`. `calls` only say when to look.
     pub async fn run(
         self,
         api: Api,
-        mut changes: broadcast::Receiver<Touch>,
+        log: Log,
+        mut calls: broadcast::Receiver<Touch>,
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
         loop {
-            let change = tokio::select! {
-                () = &mut stop => break,
-                change = changes.recv() => change,
-            };
-            let told = match change {
-                Ok(Touch::Transfer(id)) => self.transfer(&api, id).await,
-                Ok(Touch::Deposit(leaf)) => self.deposit(&api, leaf).await,
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(
-                        missed,
-                        "events came faster than they could be read; streams begin anew"
-                    );
-                    // Everybody comes back and asks.
-                    self.close();
-                    Ok(())
+            let pause = match self.feed(&api, &log).await {
+                Ok(()) => LOOK,
+                Err(why) => {
+                    tracing::warn!(why, "events could not be read; trying again");
+                    PAUSE
                 }
-                Err(RecvError::Closed) => break,
             };
-            if let Err(error) = told {
-                tracing::warn!(%error, "an event could not be read; streams begin anew");
-                self.close();
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(pause) => {}
+                called = calls.recv() => {
+                    if matches!(called, Err(RecvError::Closed)) {
+                        break;
+                    }
+                    // One look serves all calls so far.
+                    calls = calls.resubscribe();
+                }
             }
         }
         self.close();
     }
 
-    async fn transfer(&self, api: &Api, id: TransferId) -> Result<(), Refusal> {
-        let Some(row) = api
-            .tables
-            .get::<TransferRow>(TransferRow::id_of(&id))
-            .await?
-        else {
-            return Ok(());
+    async fn feed(&self, api: &Api, log: &Log) -> Result<(), String> {
+        let head = log.advance().await.map_err(|error| error.to_string())?;
+        let mut at = match self.at() {
+            Some(at) if at.log == head.log => at,
+            _ => {
+                self.state().at = Some(head);
+                return Ok(());
+            }
         };
-        let (to_sender, to_receivers) = concerned(&row);
-        let mut told: Vec<(PublicKey, View, bool)> = Vec::new();
-        if to_sender && self.has(&row.sender) {
-            told.push((row.sender, View::of(&row, &row.sender), true));
-        }
-        if to_receivers {
-            let receivers = row.receivers.iter().enumerate();
-            told.extend(
-                receivers
-                    .filter(|(_, receiver)| self.has(&receiver.identity))
-                    .map(|(place, receiver)| (receiver.identity, View::Receiver(place), false)),
-            );
-        }
-        let views: Vec<(TransferRow, View)> = told
-            .iter()
-            .map(|(_, view, _)| (row.clone(), *view))
-            .collect();
-        for ((identity, _, as_sender), transfer) in told.iter().zip(api.show(&views).await?) {
-            let event = TransferEvent {
-                transfer: Some(transfer),
-                trace_id: String::new(),
+        while at.place < head.place {
+            let entries = log
+                .after(at.place, CHUNK)
+                .await
+                .map_err(|error| error.to_string())?;
+            let Some(last) = entries.last().map(|entry| entry.place) else {
+                break;
             };
-            let event = if *as_sender {
-                Event::SenderTransfer(event)
-            } else {
-                Event::ReceiverTransfer(event)
-            };
-            self.send(identity, &event);
+            let events = self
+                .events(api, &entries)
+                .await
+                .map_err(|refusal| refusal.to_string())?;
+            at.place = last;
+            self.send(at, &entries, events);
         }
         Ok(())
     }
 
-    async fn deposit(&self, api: &Api, leaf: LeafId) -> Result<(), Refusal> {
-        let node = api.nodes([leaf]).await?.into_iter().next();
-        // Wallets believe that a leaf of this event can be spent.
-        let Some(node) = node.filter(|node| node.status == NodeStatus::Available) else {
-            return Ok(());
-        };
-        let owner = node.owner;
-        if !self.has(&owner) {
-            return Ok(());
-        }
-        for node in api.tree_nodes(vec![node]).await?.into_values() {
-            let event = Event::Deposit(DepositEvent {
-                deposit: Some(node),
-                trace_id: String::new(),
-            });
-            self.send(&owner, &event);
-        }
-        Ok(())
-    }
-}
-
-/// Whether the sender and the receivers are told of a transfer in this state. Claims are no news
-/// to anybody but the claimer, who made them.
-fn concerned(row: &TransferRow) -> (bool, bool) {
-    match row.status {
-        TransferStatus::SenderInitiated
-        | TransferStatus::SenderKeyTweakPending
-        | TransferStatus::Returned => (true, false),
-        TransferStatus::SenderKeyTweaked => {
-            let fresh = row
-                .receivers
+    /// The events of those whom anybody listens for.
+    async fn events(
+        &self,
+        api: &Api,
+        entries: &[Entry],
+    ) -> Result<Vec<(Wanted, Option<Event>)>, Refusal> {
+        let wanted: Vec<Wanted> = {
+            let state = self.state();
+            entries
                 .iter()
-                .all(|receiver| receiver.phase == ClaimPhase::Pending);
-            (fresh, fresh)
+                .flat_map(Wanted::of)
+                .filter(|wanted| state.streams.contains_key(&wanted.told.identity))
+                .collect()
+        };
+        if wanted.is_empty() {
+            return Ok(Vec::new());
         }
-        // Over in a moment, with an event of its own.
-        TransferStatus::ApplyingSenderKeyTweak | TransferStatus::Completed => (false, false),
+        let events = render(api, &wanted).await?;
+        Ok(wanted.into_iter().zip(events).collect())
+    }
+
+    fn send(&self, at: Cursor, entries: &[Entry], events: Vec<(Wanted, Option<Event>)>) {
+        let mut state = self.state();
+        state.at = Some(at);
+        for (wanted, event) in events {
+            let Some(event) = event else { continue };
+            let Some(streams) = state.streams.get_mut(&wanted.told.identity) else {
+                continue;
+            };
+            // A reader that is too slow is let go: it comes back and asks for what it missed.
+            streams.retain(|stream| {
+                let concerns = stream.all || wanted.told.contract;
+                !concerns
+                    || stream
+                        .out
+                        .try_send(Placed {
+                            place: wanted.place,
+                            event: Some(event.clone()),
+                        })
+                        .is_ok()
+            });
+        }
+        for entry in entries {
+            if entry.notice.subject == Subject::Setting {
+                // Who may listen may have changed: all but the wallet itself come back and are
+                // asked again.
+                for told in &entry.notice.told {
+                    if let Some(streams) = state.streams.get_mut(&told.identity) {
+                        streams.retain(|stream| stream.reader == Some(told.identity));
+                    }
+                }
+            }
+        }
+        state.streams.retain(|_, streams| !streams.is_empty());
     }
 }
 
