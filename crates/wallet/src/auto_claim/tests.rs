@@ -144,7 +144,7 @@ async fn a_stream_goes_on_where_the_last_one_ended() {
     wait_for(&mut events, changed).await;
     world.operators[0].end_streams();
     // It waits, but a stream that goes on needs no look around: the operator tells of it.
-    world.wait_for_bob(&world.payment(world.scene.transfer_leaf()));
+    world.operators[0].with(|script| script.pending = vec![payment.clone()]);
     wait_for(&mut events, connected).await;
     assert_eq!(
         world.operators[0].with(|script| script.resumed_after.clone()),
