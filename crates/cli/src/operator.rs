@@ -62,7 +62,7 @@ pub(crate) async fn run(args: OperatorArgs) -> Result<()> {
 }
 
 /// Completes at the end of standard input.
-async fn supervisor_gone() {
+pub(crate) async fn supervisor_gone() {
     let mut input = tokio::io::stdin();
     let mut buffer = [0; 64];
     while !matches!(input.read(&mut buffer).await, Ok(0) | Err(_)) {}

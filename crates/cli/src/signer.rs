@@ -37,6 +37,9 @@ enum SignerCommand {
         /// How many of them sign.
         #[arg(long)]
         threshold: u16,
+        /// Ends when standard input does: for supervisors, so that no process is left behind.
+        #[arg(long)]
+        supervised: bool,
     },
 }
 
@@ -49,6 +52,7 @@ pub(crate) async fn run(args: SignerArgs) -> Result<()> {
         index,
         operators,
         threshold,
+        supervised,
     } = args.command;
     anyhow::ensure!(
         index < operators && (2..=operators).contains(&threshold),
@@ -62,6 +66,7 @@ pub(crate) async fn run(args: SignerArgs) -> Result<()> {
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminated.recv() => {}
+        () = crate::operator::supervisor_gone(), if supervised => {}
     }
     server.stop().await;
     Ok(())

@@ -152,7 +152,7 @@ impl Lease {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                got = held.wait_for(|held| *held) => if got.is_err() { return },
+                got = becomes(&mut held, true) => if !got { return },
             }
             let token = stop.child_token();
             let task = make(token.clone());
@@ -165,13 +165,18 @@ impl Lease {
                     }
                     tokio::time::sleep(LOOK).await;
                 }
-                _ = held.wait_for(|held| !*held) => {
+                _ = becomes(&mut held, false) => {
                     token.cancel();
                     task.await;
                 }
             }
         }
     }
+}
+
+/// False if nobody can change it any more.
+async fn becomes(held: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+    held.wait_for(|held| *held == wanted).await.is_ok()
 }
 
 impl Shared {
@@ -264,7 +269,10 @@ mod tests {
         assert!(of(&dead).take(now).await.unwrap());
         assert!(!of(&next).take(now.plus(LASTS_MS - 1)).await.unwrap());
         assert!(of(&next).take(now.plus(LASTS_MS + 1)).await.unwrap());
-        assert!(!of(&dead).take(now.plus(LASTS_MS + 2)).await.unwrap(), "it is another's now");
+        assert!(
+            !of(&dead).take(now.plus(LASTS_MS + 2)).await.unwrap(),
+            "it is another's now"
+        );
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ pub mod convert;
 pub mod engine;
 pub mod events;
 pub mod keyshares;
+pub mod lease;
 pub mod limits;
 pub mod metrics;
 pub mod nonces;

@@ -3,8 +3,8 @@
 //! | path | answers |
 //! |---|---|
 //! | `/metrics` | Prometheus text |
-//! | `/health` | 200 while the process answers at all |
-//! | `/ready` | 200 if this operator can serve wallets, else 503; says what is missing |
+//! | `/healthz`, `/health` | 200 while the process answers at all |
+//! | `/readyz`, `/ready` | 200 if this operator can serve wallets, else 503; says what is missing |
 //! | `/ready/all` | the same, and every other operator must answer too |
 //!
 //! A balancer looks at `/ready`: when one operator of the network is down, the others still serve
@@ -124,7 +124,9 @@ pub async fn serve(
     let router = Router::new()
         .route("/metrics", get(render))
         .route("/health", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
+        .route("/readyz", get(ready))
         .route("/ready/all", get(ready_all))
         .with_state(served);
     axum::serve(listener, router)

@@ -102,10 +102,8 @@ impl Keyshares {
         };
         // The coordinator computes along with the others but stores only when they all have.
         let others = self.ask_others(confirm);
-        let (others, own) = tokio::join!(
-            others,
-            self.finish_run(me, run, begin.clone(), &signatures)
-        );
+        let (others, own) =
+            tokio::join!(others, self.finish_run(me, run, begin.clone(), &signatures));
         let own = own?;
         let digest = public_digest(&own);
         for (operator, reply) in others? {

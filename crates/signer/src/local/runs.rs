@@ -75,9 +75,7 @@ impl Runs {
     ) -> Result<(usize, Step), SignerError> {
         let mut runs = self.lock()?;
         forget_old(&mut runs, now, seconds);
-        let run = runs
-            .get_mut(id)
-            .ok_or_else(unknown)?;
+        let run = runs.get_mut(id).ok_or_else(unknown)?;
         match &run.step {
             Step::Busy => Err(failed("this run is being worked on; ask again")),
             Step::Failed(why) => Err(SignerError::Dkg(why.clone())),
