@@ -138,7 +138,7 @@ async fn events_reach_a_wallet_at_either_process(
         streams.push((stream, first.cursor));
     }
     let payment = wallets[0]
-        .pay(&wallets[1].address(), LEAF)
+        .pay_many(&[(wallets[1].address(), LEAF)])
         .await
         .expect("paid");
     let mut cursors = Vec::new();
@@ -159,7 +159,7 @@ async fn events_reach_a_wallet_at_either_process(
     let first = late.message().await.expect("no error").expect("a message");
     assert!(first.resumed);
     let second = wallets[2]
-        .pay(&wallets[1].address(), LEAF)
+        .pay_many(&[(wallets[1].address(), LEAF)])
         .await
         .expect("paid");
     assert_eq!(
@@ -235,7 +235,10 @@ async fn pay(wallets: &[Wallet], from: usize, rng: &mut StdRng) {
         }
     };
     loop {
-        match wallets[from].pay(&wallets[to].address(), LEAF).await {
+        match wallets[from]
+            .pay_many(&[(wallets[to].address(), LEAF)])
+            .await
+        {
             Ok(_) => return,
             // It is known later; the wallet holds the leaves until then.
             Err(Error::OutcomeUnknown { .. }) => return,

@@ -509,6 +509,7 @@ impl SetUp<'_> {
             threshold: plan.threshold,
             deposit_confirmations: 3,
             mock: plan.mock,
+            hide_balances: false,
             ssps: plan.ssps.iter().map(ToString::to_string).collect(),
             listen: ListenSection {
                 public: format!("127.0.0.1:{public}"),

@@ -40,6 +40,7 @@ pub mod rotate;
 pub mod rows;
 pub mod secret;
 pub mod send;
+pub mod setting;
 pub mod settle;
 pub mod snapshot;
 pub mod start;

@@ -20,6 +20,7 @@ pub mod nonces;
 pub mod peer;
 pub mod serve;
 pub mod tables;
+pub mod trace;
 
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};
-pub use setting::SettingRow;
+pub use setting::{Privacy, SettingRow};
 pub use transfer::{
     ClaimPhase, Details, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,
     TransferStatus,

@@ -28,6 +28,7 @@ use crate::convert::spark::{
     RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest,
     RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse,
     StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
+    UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
 
 /// The service that wallets talk to.
@@ -306,6 +307,18 @@ impl Contract for SparkService {
             "get_signing_operator_list",
             request,
             query::get_signing_operator_list,
+        )
+        .await
+    }
+
+    async fn update_wallet_setting(
+        &self,
+        request: Request<UpdateWalletSettingRequest>,
+    ) -> Answer<UpdateWalletSettingResponse> {
+        self.call(
+            "update_wallet_setting",
+            request,
+            settings::update_wallet_setting,
         )
         .await
     }

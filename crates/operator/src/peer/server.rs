@@ -10,11 +10,13 @@ use tinderbox_frost::OperatorIndex;
 use tinderbox_rpc::peer::Peer;
 use tinderbox_rpc::proto::peer::Envelope;
 use tinderbox_rpc::proto::peer::peer_service_server::PeerService;
+use tinderbox_rpc::server::TraceId;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::batch::{Answer, BatchError, Item, decode, encode, open, seal};
 use crate::keyshares::DkgMessage;
-use crate::{Engine, Keyshares};
+use crate::{Engine, Keyshares, trace};
 
 /// Nonces that an operator may fetch in one go.
 const MAX_NONCES: u32 = 20_000;
@@ -55,11 +57,17 @@ impl PeerServer {
         let tasks = items.into_iter().map(|item| {
             let server = self.clone();
             async move {
-                let work = tokio::spawn(async move {
+                let trace = item.trace.as_deref().and_then(TraceId::parse);
+                let span = match &trace {
+                    Some(trace) => tracing::info_span!("peer", trace_id = %trace, from = from.0),
+                    None => tracing::info_span!("peer", from = from.0),
+                };
+                let work = async move {
                     let message: Q = decode(&item.body).map_err(|error| error.to_string())?;
                     let answer = handle(server, from, message).await?;
                     encode(&answer).map_err(|error| error.to_string())
-                });
+                };
+                let work = tokio::spawn(trace::within(trace, work).instrument(span));
                 Answer {
                     number: item.number,
                     body: work
