@@ -10,6 +10,7 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod convert;
+pub mod doctor;
 pub mod engine;
 pub mod events;
 pub mod keyshares;

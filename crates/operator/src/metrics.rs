@@ -140,6 +140,12 @@ async fn render(State(served): State<Served>) -> (StatusCode, String) {
     metrics::counter!("tinderbox_store_commits_total").absolute(counters.commits);
     metrics::counter!("tinderbox_store_batches_total").absolute(counters.batches);
     metrics::counter!("tinderbox_store_conflicts_total").absolute(counters.conflicts);
+    let up: Vec<_> = served.readiness.peers.reachable().collect();
+    let site = &served.readiness.api.core.site;
+    for operator in site.everyone().filter(|operator| *operator != site.me) {
+        let answers = f64::from(u8::from(up.contains(&operator)));
+        metrics::gauge!("tinderbox_peer_up", "operator" => operator.0.to_string()).set(answers);
+    }
     if let Some(open) = open_flows(&served.readiness.api).await {
         metrics::gauge!("tinderbox_flows_open").set(open);
     }

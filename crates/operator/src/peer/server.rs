@@ -14,6 +14,7 @@ use tinderbox_rpc::server::TraceId;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
+use super::Hello;
 use super::batch::{Answer, BatchError, Item, decode, encode, open, seal};
 use crate::keyshares::DkgMessage;
 use crate::{Engine, Keyshares, trace};
@@ -26,13 +27,18 @@ const MAX_NONCES: u32 = 20_000;
 pub struct PeerServer {
     engine: Engine,
     keyshares: Keyshares,
+    hello: Hello,
 }
 
 impl PeerServer {
     /// A server in front of these.
     #[must_use]
-    pub const fn new(engine: Engine, keyshares: Keyshares) -> Self {
-        Self { engine, keyshares }
+    pub const fn new(engine: Engine, keyshares: Keyshares, hello: Hello) -> Self {
+        Self {
+            engine,
+            keyshares,
+            hello,
+        }
     }
 
     /// Answers every message of an envelope, all at once.
@@ -125,5 +131,16 @@ impl PeerService for PeerServer {
                 .map_err(|error| error.to_string())
         })
         .await
+    }
+
+    async fn hello(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let from = Peer::of(&request)?.operator;
+        let theirs = Hello::open(request.get_ref()).map_err(refuse)?;
+        tracing::debug!(?from, ?theirs, "an operator asks who this is");
+        let own = Hello {
+            now: self.engine.core().clock.now(),
+            ..self.hello.clone()
+        };
+        Ok(Response::new(own.seal().map_err(refuse)?))
     }
 }

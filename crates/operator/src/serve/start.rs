@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::events::{Log, run_purge};
 use crate::lease::Lease;
 use crate::metrics::{self, Readiness};
-use crate::peer::{PeerClient, PeerServer};
+use crate::peer::{Hello, PeerClient, PeerServer};
 use crate::{Core, Events};
 
 /// An operator.
@@ -199,7 +199,11 @@ impl Starting {
             report("wallets", public.serve(routes, ended).await);
             drop(guard);
         });
-        let handler = PeerServer::new(self.api.engine.clone(), self.api.keyshares.clone());
+        let handler = PeerServer::new(
+            self.api.engine.clone(),
+            self.api.keyshares.clone(),
+            Hello::of(&self.config, self.api.now()),
+        );
         let routes = Routes::new(services::peer(handler, &peer_settings));
         // Operators may still need answers while wallets' requests come to their end.
         let ended = self.last.clone().cancelled_owned();

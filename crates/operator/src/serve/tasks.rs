@@ -87,6 +87,9 @@ pub(super) async fn read_tip(
         }
         match duties.tip().await {
             Ok(now) => {
+                if let Some(block) = now {
+                    metrics::gauge!("tinderbox_chain_height").set(f64::from(block.height.0));
+                }
                 tip.send_if_modified(|known| {
                     let new = *known != now;
                     *known = now;
