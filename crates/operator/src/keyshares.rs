@@ -18,6 +18,7 @@
 mod messages;
 mod run;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tinderbox_flows::record::Index;

@@ -68,12 +68,15 @@ impl Duties {
             .collect();
         changes.put(&work.rows, &chain)?;
         self.log(&chain, &dropped, &mut work, &mut changes).await?;
-        let spendable = touches.clone();
-        touches.extend(work.changed.iter().map(|id| Touch::Leaf(*id)).filter(
-            |touch| !matches!(touch, Touch::Leaf(id) if spendable.contains(&Touch::Deposit(*id))),
-        ));
+        // Also of what the contract has no event for; whoever wants to know looks in a moment.
+        let mut noted = touches.clone();
+        for id in &work.changed {
+            if !touches.contains(&Touch::Deposit(*id)) {
+                noted.push(Touch::Leaf(*id));
+            }
+        }
         let (id, now) = self.events.stamp();
-        note(&mut changes, &work.rows, id, now, &touches)?;
+        note(&mut changes, &work.rows, id, now, &noted)?;
         self.tables.write(&work.rows, changes).await?;
         Ok(touches)
     }

@@ -97,7 +97,7 @@ impl std::fmt::Display for Report {
             };
             writeln!(f, "{mark}  {:<16} {}", finding.about, finding.found)?;
             if !finding.advice.is_empty() {
-                writeln!(f, "{:>26} {}", "→", finding.advice)?;
+                writeln!(f, "{:24} → {}", ' ', finding.advice)?;
             }
         }
         Ok(())

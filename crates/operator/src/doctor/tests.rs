@@ -26,11 +26,12 @@ impl Setup {
         let others = [Identity::generate(), Identity::generate()];
         let operators = std::iter::once(&own)
             .chain(&others)
-            .map(|identity| OperatorSection {
+            .zip(1..)
+            .map(|(identity, port)| OperatorSection {
                 identity: identity.public().to_string(),
-                address: "https://localhost:1".into(),
+                address: format!("https://localhost:{port}"),
                 // Nobody listens there.
-                peer: "127.0.0.1:9".into(),
+                peer: format!("127.0.0.1:{port}"),
             })
             .collect();
         let file = ConfigFile {

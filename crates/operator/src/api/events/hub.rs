@@ -11,6 +11,7 @@ use tinderbox_flows::refusal::Refusal;
 use tinderbox_flows::rows::Subject;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::render::{Wanted, render};
 use crate::api::Api;
@@ -24,6 +25,10 @@ const BACKLOG: usize = 256;
 const LOOK: Duration = Duration::from_millis(150);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Failures in a row after which what cannot be read is left out.
+const MOST_FAILURES: u32 = 20;
+/// Shortest time between two looks.
+const GATHER: Duration = Duration::from_millis(15);
 /// Notices read in one go.
 const CHUNK: usize = 512;
 
@@ -115,11 +120,20 @@ impl Hub {
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
+        let mut failures = 0;
         loop {
+            let begun = Instant::now();
             let pause = match self.feed(&api, &log).await {
-                Ok(()) => LOOK,
+                Ok(()) => {
+                    failures = 0;
+                    LOOK
+                }
                 Err(why) => {
                     tracing::warn!(why, "events could not be read; trying again");
+                    failures += 1;
+                    if failures % MOST_FAILURES == 0 {
+                        self.skip(&log).await;
+                    }
                     PAUSE
                 }
             };
@@ -130,12 +144,24 @@ impl Hub {
                     if matches!(called, Err(RecvError::Closed)) {
                         break;
                     }
-                    // One look serves all calls so far.
+                    // One look serves many calls: each costs a write.
+                    tokio::time::sleep_until(begun + GATHER).await;
                     calls = calls.resubscribe();
                 }
             }
         }
         self.close();
+    }
+
+    /// Leaves out what cannot be read, so that everybody else hears what comes after it. All
+    /// streams begin anew.
+    async fn skip(&self, log: &Log) {
+        if let Ok(head) = log.head().await {
+            tracing::error!("notices were left out; streams begin anew");
+            let mut state = self.state();
+            state.at = Some(head);
+            state.streams.clear();
+        }
     }
 
     async fn feed(&self, api: &Api, log: &Log) -> Result<(), String> {
@@ -225,22 +251,55 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use bitcoin::secp256k1::{SECP256K1, SecretKey};
+    use tinderbox_flows::rows::{Role, Told};
+    use tinderbox_protocol::LeafId;
 
     use super::*;
+    use crate::convert::spark::TransferEvent;
+
+    fn key(byte: u8) -> PublicKey {
+        SecretKey::from_slice(&[byte; 32])
+            .unwrap()
+            .public_key(SECP256K1)
+    }
+
+    const fn at(place: u64) -> Cursor {
+        Cursor { log: [1; 8], place }
+    }
+
+    fn hub() -> Hub {
+        let hub = Hub::default();
+        hub.state().at = Some(at(0));
+        hub
+    }
+
+    /// Feeds one event about `identity`.
+    fn tell(hub: &Hub, place: u64, identity: PublicKey, contract: bool) {
+        let wanted = Wanted {
+            place,
+            subject: Subject::Leaf(LeafId::from_bytes16([1; 16])),
+            told: Told {
+                identity,
+                role: Role::Receiver,
+                contract,
+            },
+        };
+        let event = Event::ReceiverTransfer(TransferEvent::default());
+        hub.send(at(place), &[], vec![(wanted, Some(event))]);
+    }
 
     /// What a stream holds back is bounded, and a slow one costs nobody else anything.
     #[test]
     fn case_66_reader_that_does_not_read_is_let_go() {
-        let hub = Hub::default();
-        let identity = SecretKey::from_slice(&[7; 32])
-            .unwrap()
-            .public_key(SECP256K1);
-        let mut slow = hub.listen(identity);
-        let mut quick = hub.listen(identity);
-        let event = Event::ReceiverTransfer(TransferEvent::default());
+        let hub = hub();
+        let identity = key(7);
+        let mut slow = hub.listen(identity, None, false).unwrap().events;
+        let mut quick = hub.listen(identity, None, false).unwrap().events;
+        let mut place = 0;
         for _ in 0..=BACKLOG {
-            hub.send(&identity, &event);
-            assert!(quick.try_recv().is_ok(), "who reads is told");
+            place += 1;
+            tell(&hub, place, identity, true);
+            assert_eq!(quick.try_recv().unwrap().place, place, "who reads is told");
         }
         let mut held = 0;
         while slow.try_recv().is_ok() {
@@ -254,10 +313,58 @@ mod tests {
             ),
             "it is told to come back"
         );
-        hub.send(&identity, &event);
+        tell(&hub, place + 1, identity, true);
         assert!(quick.try_recv().is_ok());
         drop(quick);
         hub.sweep();
-        assert!(!hub.has(&identity));
+        assert!(hub.state().streams.is_empty());
+    }
+
+    #[test]
+    fn stream_hears_what_it_asked_for_from_where_it_began() {
+        let hub = Hub::default();
+        assert!(
+            hub.listen(key(7), None, false).is_none(),
+            "the log was not read"
+        );
+        hub.state().at = Some(at(4));
+        let mut plain = hub.listen(key(7), None, false).unwrap();
+        let mut all = hub.listen(key(7), None, true).unwrap();
+        assert_eq!(plain.since, at(4));
+        tell(&hub, 5, key(7), false);
+        tell(&hub, 6, key(8), true);
+        tell(&hub, 7, key(7), true);
+        assert_eq!(plain.events.try_recv().unwrap().place, 7);
+        assert!(plain.events.try_recv().is_err());
+        assert_eq!(all.events.try_recv().unwrap().place, 5);
+        assert_eq!(all.events.try_recv().unwrap().place, 7);
+        assert_eq!(hub.at(), Some(at(7)));
+    }
+
+    #[test]
+    fn change_of_settings_ends_streams_of_all_but_the_wallet_itself() {
+        let hub = hub();
+        let mut own = hub.listen(key(7), Some(key(7)), false).unwrap().events;
+        let mut master = hub.listen(key(7), Some(key(9)), false).unwrap().events;
+        let mut stranger = hub.listen(key(7), None, false).unwrap().events;
+        let entry = Entry {
+            place: 1,
+            notice: tinderbox_flows::rows::Notice {
+                subject: Subject::Setting,
+                told: vec![Told {
+                    identity: key(7),
+                    role: Role::Owner,
+                    contract: false,
+                }],
+            },
+        };
+        hub.send(at(1), &[entry], Vec::new());
+        let ended = mpsc::error::TryRecvError::Disconnected;
+        assert_eq!(master.try_recv().unwrap_err(), ended);
+        assert_eq!(stranger.try_recv().unwrap_err(), ended);
+        assert_eq!(
+            own.try_recv().unwrap_err(),
+            mpsc::error::TryRecvError::Empty
+        );
     }
 }
