@@ -9,7 +9,7 @@ mod wallet;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// A Spark network: wallets, operators, and a local network that starts with one command.
@@ -21,8 +21,27 @@ use tracing_subscriber::EnvFilter;
     arg_required_else_help = true
 )]
 struct Cli {
+    /// How log lines are written: `text`, or `json` with one object a line.
+    #[arg(
+        long = "log",
+        value_enum,
+        global = true,
+        default_value = "text",
+        hide_default_value = true,
+        env = "TINDERBOX_LOG_FORMAT"
+    )]
+    log: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Forms of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// Each subcommand lives in a module of its own; this file only dispatches.
@@ -52,15 +71,21 @@ async fn main() -> ExitCode {
             "warn"
         })
     });
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match cli.log {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     let result = match cli.command {
         Command::Up(args) => up::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(args).await,
-        Command::Operator(args) => operator::run(args).await,
+        Command::Operator(args) => match operator::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Signer(args) => signer::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,
     };

@@ -1,6 +1,7 @@
 //! `tinderbox operator`: runs one operator.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -26,6 +27,17 @@ enum OperatorCommand {
         #[arg(long)]
         supervised: bool,
     },
+    /// Looks at everything that an operator needs and says what to do: configuration, files,
+    /// database, signer, node, other operators, key shares, disk, certificate. Exit status 0: all is
+    /// well; 1: something wants looking after; 2: something is wrong.
+    Doctor {
+        /// Its TOML file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Prints the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Reads the TOML file and says what is wrong with it.
     Check {
         /// Its TOML file.
@@ -35,17 +47,25 @@ enum OperatorCommand {
 }
 
 /// Runs it.
-pub(crate) async fn run(args: OperatorArgs) -> Result<()> {
+pub(crate) async fn run(args: OperatorArgs) -> Result<ExitCode> {
     match args.command {
+        OperatorCommand::Doctor { config, json } => {
+            let report = tinderbox_operator::doctor::examine(&config).await;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                print!("{report}");
+            }
+            return Ok(ExitCode::from(report.exit_code()));
+        }
         OperatorCommand::Check { config } => {
             Config::load(&config)?;
             println!("{} is a valid configuration", config.display());
-            Ok(())
         }
         OperatorCommand::Run {
             config,
             supervised: false,
-        } => Ok(tinderbox_operator::serve::run(Config::load(&config)?).await?),
+        } => tinderbox_operator::serve::run(Config::load(&config)?).await?,
         OperatorCommand::Run {
             config,
             supervised: true,
@@ -56,13 +76,13 @@ pub(crate) async fn run(args: OperatorArgs) -> Result<()> {
                 () = running.stopped() => {}
             }
             running.stop().await;
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Completes at the end of standard input.
-async fn supervisor_gone() {
+pub(crate) async fn supervisor_gone() {
     let mut input = tokio::io::stdin();
     let mut buffer = [0; 64];
     while !matches!(input.read(&mut buffer).await, Ok(0) | Err(_)) {}

@@ -17,6 +17,18 @@ pub(crate) struct SignerArgs {
 
 #[derive(Subcommand)]
 enum SignerCommand {
+    /// Makes a new identity key, on the machine where it stays, and prints its public half.
+    Init {
+        /// The new file, which only this user can read.
+        #[arg(long)]
+        identity_key: PathBuf,
+    },
+    /// Prints the public half of an identity key: what the other operators' configurations name.
+    Identity {
+        /// File with the secret identity key, 64 hex digits.
+        #[arg(long)]
+        identity_key: PathBuf,
+    },
     /// Serves the processes of one operator over a Unix socket until SIGINT or SIGTERM.
     Run {
         /// File with the secret identity key, 64 hex digits.
@@ -37,11 +49,27 @@ enum SignerCommand {
         /// How many of them sign.
         #[arg(long)]
         threshold: u16,
+        /// Ends when standard input does: for supervisors, so that no process is left behind.
+        #[arg(long)]
+        supervised: bool,
     },
 }
 
 /// Runs it.
 pub(crate) async fn run(args: SignerArgs) -> Result<()> {
+    let args = match args.command {
+        SignerCommand::Init { identity_key } => {
+            let identity = Identity::generate();
+            identity.save(&identity_key)?;
+            println!("{}", identity.public());
+            return Ok(());
+        }
+        SignerCommand::Identity { identity_key } => {
+            println!("{}", Identity::load(&identity_key)?.public());
+            return Ok(());
+        }
+        run @ SignerCommand::Run { .. } => run,
+    };
     let SignerCommand::Run {
         identity_key,
         vault,
@@ -49,7 +77,11 @@ pub(crate) async fn run(args: SignerArgs) -> Result<()> {
         index,
         operators,
         threshold,
-    } = args.command;
+        supervised,
+    } = args
+    else {
+        return Ok(());
+    };
     anyhow::ensure!(
         index < operators && (2..=operators).contains(&threshold),
         "--index {index} --operators {operators} --threshold {threshold}: the index must be below the number of operators, the threshold from 2 to that number"
@@ -62,6 +94,7 @@ pub(crate) async fn run(args: SignerArgs) -> Result<()> {
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminated.recv() => {}
+        () = crate::operator::supervisor_gone(), if supervised => {}
     }
     server.stop().await;
     Ok(())

@@ -18,6 +18,9 @@ pub(crate) struct UpArgs {
     /// How many of them sign; by default (operators + 2) / 2.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threshold: u16,
+    /// Processes of each operator, on one database and behind one port; more than 1 needs PostgreSQL.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    replicas: u16,
     /// Where operators keep their rows: `sqlite`, or `postgres://user@host:port/database`.
     #[arg(long, default_value = "sqlite")]
     database: String,
@@ -67,12 +70,14 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         .collect::<BTreeSet<_>>();
     let plan = Plan {
         ssps: ssps.into_iter().collect(),
+        replicas: args.replicas,
         database: DatabaseChoice::parse(&args.database)?,
         fresh: args.fresh,
         keyshares: args.keyshares,
         mine_every: args.mine_every.map(Duration::from_secs),
         ..plan
     };
+    plan.check_replicas()?;
     let program = std::env::current_exe().context("where this program is")?;
     let begun = std::time::Instant::now();
     if !args.json {

@@ -17,6 +17,11 @@ pub enum Error {
         /// Most operators that a local network can have.
         most: u16,
     },
+    /// Several processes of an operator without a database that they could share.
+    #[error(
+        "{0} processes of each operator need a database that several processes can use: add --database postgres://user@host:port/database"
+    )]
+    Replicas(u16),
     /// A port that something else uses.
     #[error(
         "port {port} ({what}) is in use: stop what listens there, or choose other ports with --port-base"

@@ -4,6 +4,7 @@
 //! that any of them can be killed and started again. [`faucet`] gives coins and stands in front of
 //! the node; [`demo`] plays a story on a network of its own; [`bench`] measures one.
 
+mod balancer;
 pub mod bench;
 pub mod demo;
 mod error;

@@ -1,5 +1,6 @@
 //! The supervisor of a local network.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,9 +12,10 @@ use tinderbox_operator::config::{
     PoolSection, SignerSection, TlsSection,
 };
 
+use crate::balancer::Balancer;
 use crate::faucet::{Faucet, Front, FrontConfig, MiningTimer};
-use crate::plan::Shape;
-use crate::process::Operator;
+use crate::plan::{Ports, Shape};
+use crate::process::{Part, Process};
 use crate::report::{OperatorStatus, Status};
 use crate::{DatabaseChoice, Error, Plan, Result, keys, postgres};
 
@@ -25,7 +27,10 @@ const QUESTION: Duration = Duration::from_secs(2);
 /// A running local network. Dropping it ends its processes.
 pub struct DevNet {
     plan: Plan,
-    operators: Vec<Operator>,
+    /// All that serve, operator by operator.
+    operators: Vec<Process>,
+    signers: Vec<Process>,
+    balancers: Vec<Balancer>,
     front: Option<Front>,
     front_config: FrontConfig,
     faucet: Faucet,
@@ -57,6 +62,7 @@ impl DevNet {
         let folder = fs::canonicalize(&plan.folder).map_err(at(&plan.folder))?;
         let plan = Plan { folder, ..plan };
         let lock = lock(&plan.folder)?;
+        plan.check_replicas()?;
         plan.ports.check()?;
         let shape = prepare_folder(&plan).await?;
         let node = RegtestNode::start(RegtestConfig {
@@ -71,9 +77,36 @@ impl DevNet {
             ..FrontConfig::default()
         };
         let front = Front::start(faucet.clone(), front_config.clone()).await?;
-        let operators = (0..plan.operators)
-            .map(|index| set_up_operator(&plan, &shape, &node, index, &program))
-            .collect::<Result<Vec<_>>>()?;
+        let (mut operators, mut signers, mut balancers) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..plan.operators {
+            let set_up = SetUp {
+                plan: &plan,
+                shape: &shape,
+                node: &node,
+                program: &program,
+                index,
+            };
+            if plan.replicas <= 1 {
+                operators.push(set_up.alone()?);
+                continue;
+            }
+            signers.push(set_up.signer()?);
+            let ports = Ports::free(plan.replicas)?;
+            for (replica, ports) in
+                (0..).zip(ports.public.iter().zip(&ports.peer).zip(&ports.metrics))
+            {
+                let ((public, peer), metrics) = ports;
+                let metrics = match replica {
+                    0 => SetUp::port(&plan.ports.metrics, index),
+                    _ => *metrics,
+                };
+                operators.push(set_up.replica(replica, [*public, *peer, metrics])?);
+            }
+            let (public, peer) = (&plan.ports.public, &plan.ports.peer);
+            for (port, targets) in [(public, ports.public), (peer, ports.peer)] {
+                balancers.push(Balancer::start(SetUp::port(port, index), targets).await?);
+            }
+        }
         let timer = plan.mine_every.map(|interval| faucet.mine_every(interval));
         let client = reqwest::Client::builder()
             .timeout(QUESTION)
@@ -83,6 +116,8 @@ impl DevNet {
         let mut net = Self {
             plan,
             operators,
+            signers,
+            balancers,
             front: Some(front),
             front_config,
             faucet,
@@ -91,10 +126,14 @@ impl DevNet {
             client,
             _lock: lock,
         };
+        let client = &net.client;
+        for signer in &mut net.signers {
+            signer.start()?;
+            signer.wait_ready(client).await?;
+        }
         for operator in &mut net.operators {
             operator.start()?;
         }
-        let client = &net.client;
         try_join_all(
             net.operators
                 .iter_mut()
@@ -137,28 +176,35 @@ impl DevNet {
         Ok(config)
     }
 
-    /// Kills an operator with SIGKILL.
+    /// Kills all serving processes of an operator with SIGKILL.
     pub async fn kill(&mut self, index: u16) {
-        if let Some(operator) = self.operators.get_mut(usize::from(index)) {
-            operator.kill().await;
+        for process in self.operators.iter_mut().filter(|one| one.index == index) {
+            process.kill().await;
         }
     }
 
-    /// Starts an operator that was killed; returns when its process runs, before it is ready.
+    /// Kills one of the serving processes of an operator with SIGKILL.
+    pub async fn kill_replica(&mut self, index: u16, replica: u16) {
+        for process in self.operators.iter_mut().filter(|one| one.index == index) {
+            if matches!(process.part, Part::Serves { replica: found, .. } if found == replica) {
+                process.kill().await;
+            }
+        }
+    }
+
+    /// Starts the processes of an operator that were killed; returns when they run, before they are
+    /// ready.
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// If a process cannot be started.
     pub fn restart(&mut self, index: u16) -> Result<()> {
-        match self.operators.get_mut(usize::from(index)) {
-            Some(operator) => {
-                if operator.is_running() {
-                    Ok(())
-                } else {
-                    operator.start()
-                }
+        let processes = self.signers.iter_mut().chain(&mut self.operators);
+        for process in processes.filter(|one| one.index == index) {
+            if !process.is_running() {
+                process.start()?;
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     /// Waits until every operator serves wallets.
@@ -205,26 +251,44 @@ impl DevNet {
         let mut pids: Vec<_> = self
             .operators
             .iter()
-            .filter_map(|operator| Some((format!("operator {}", operator.index), operator.pid()?)))
+            .chain(&self.signers)
+            .filter_map(|process| Some((self.name(process), process.pid()?)))
             .collect();
         pids.push(("bitcoind".to_owned(), self.node.pid()));
         pids
     }
 
+    fn name(&self, process: &Process) -> String {
+        let index = process.index;
+        match process.part {
+            Part::Signer { .. } => format!("signer {index}"),
+            Part::Serves { replica, .. } if self.plan.replicas > 1 => {
+                format!("operator {index}.{replica}")
+            }
+            Part::Serves { .. } => format!("operator {index}"),
+        }
+    }
+
     /// What runs where.
     pub fn status(&mut self) -> Status {
         let plan = &self.plan;
-        let operators = self
-            .operators
-            .iter_mut()
+        let operators = (0..plan.operators)
             .zip(plan.ports.public.iter().zip(&plan.ports.metrics))
-            .map(|(operator, (public, metrics))| OperatorStatus {
-                index: operator.index,
-                address: format!("https://localhost:{public}"),
-                identity: keys::public(operator.index).to_string(),
-                metrics: format!("http://127.0.0.1:{metrics}/metrics"),
-                pid: operator.pid(),
-                running: operator.is_running(),
+            .map(|(index, (public, metrics))| {
+                let mut own: Vec<&mut Process> = self
+                    .operators
+                    .iter_mut()
+                    .filter(|process| process.index == index)
+                    .collect();
+                OperatorStatus {
+                    index,
+                    address: format!("https://localhost:{public}"),
+                    identity: keys::public(index).to_string(),
+                    metrics: format!("http://127.0.0.1:{metrics}/metrics"),
+                    pid: own.first().and_then(|process| process.pid()),
+                    pids: own.iter().filter_map(|process| process.pid()).collect(),
+                    running: own.iter_mut().any(|process| process.is_running()),
+                }
             })
             .collect();
         Status {
@@ -244,7 +308,8 @@ impl DevNet {
     pub fn fallen(&mut self) -> Option<u16> {
         self.operators
             .iter_mut()
-            .find_map(|operator| operator.has_fallen().then_some(operator.index))
+            .chain(&mut self.signers)
+            .find_map(|process| process.has_fallen().then_some(process.index))
     }
 
     /// Stops everything, in order: wallets' side, then node.
@@ -253,7 +318,9 @@ impl DevNet {
     /// If the node does not end.
     pub async fn stop(mut self) -> Result<()> {
         drop(self.timer.take());
-        join_all(self.operators.iter_mut().map(Operator::stop)).await;
+        join_all(self.operators.iter_mut().map(Process::stop)).await;
+        join_all(self.signers.iter_mut().map(Process::stop)).await;
+        self.balancers.clear();
         if let Some(front) = self.front.take() {
             front.stop().await;
         }
@@ -332,80 +399,167 @@ async fn prepare_folder(plan: &Plan) -> Result<Shape> {
     }
 }
 
-fn set_up_operator(
-    plan: &Plan,
-    shape: &Shape,
-    node: &RegtestNode,
+/// What it takes to set an operator up.
+struct SetUp<'a> {
+    plan: &'a Plan,
+    shape: &'a Shape,
+    node: &'a RegtestNode,
+    program: &'a Path,
     index: u16,
-    program: &Path,
-) -> Result<Operator> {
-    let folder = plan.folder.join(format!("operator-{index}"));
-    fs::create_dir_all(&folder).map_err(at(&folder))?;
-    let key = folder.join("identity.key");
-    write(&key, keys::secret_hex(index))?;
-    let place = usize::from(index);
-    let port = |ports: &[u16]| ports.get(place).copied().unwrap_or_default();
-    let (user, password) = node.credentials();
-    let config = ConfigFile {
-        network: "local".to_owned(),
-        index,
-        threshold: plan.threshold,
-        deposit_confirmations: 3,
-        mock: plan.mock,
-        ssps: plan.ssps.iter().map(ToString::to_string).collect(),
-        listen: ListenSection {
-            public: format!("127.0.0.1:{}", port(&plan.ports.public)),
-            peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),
-            metrics: Some(format!("127.0.0.1:{}", port(&plan.ports.metrics))),
-        },
-        tls: TlsSection::default(),
-        database: match &plan.database {
-            DatabaseChoice::Sqlite => DatabaseSection {
-                sqlite: Some(folder.join("rows.sqlite")),
-                ..DatabaseSection::default()
-            },
-            DatabaseChoice::Postgres(url) => DatabaseSection {
-                postgres: Some(Hidden(url.clone())),
-                schema: Some(postgres::schema(&shape.tag, index)),
-                ..DatabaseSection::default()
-            },
-        },
-        signer: SignerSection {
+}
+
+impl SetUp<'_> {
+    fn port(ports: &[u16], index: u16) -> u16 {
+        ports.get(usize::from(index)).copied().unwrap_or_default()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.plan.folder.join(format!("operator-{}", self.index))
+    }
+
+    /// The folder with the identity key in it; where key and vault are.
+    fn keys(&self) -> Result<(PathBuf, PathBuf)> {
+        let folder = self.folder();
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let key = folder.join("identity.key");
+        write(&key, keys::secret_hex(self.index))?;
+        Ok((key, folder.join("vault")))
+    }
+
+    /// The only process of an operator.
+    fn alone(&self) -> Result<Process> {
+        let (key, vault) = self.keys()?;
+        let ports = &self.plan.ports;
+        let own =
+            [&ports.public, &ports.peer, &ports.metrics].map(|ports| Self::port(ports, self.index));
+        let signer = SignerSection {
             identity_key: Some(key),
-            vault: Some(folder.join("vault")),
+            vault: Some(vault),
             socket: None,
-        },
-        bitcoin: BitcoinSection {
-            url: node.url(),
-            user: Some(user.to_owned()),
-            password: Some(Hidden(password.to_owned())),
-            cookie: None,
-            start_height: None,
-        },
-        pool: PoolSection {
-            keyshares: plan.keyshares,
-            ..PoolSection::default()
-        },
-        limits: tinderbox_operator::limits::Limits::default(),
-        operators: (0..plan.operators)
-            .map(|other| {
-                let place = usize::from(other);
-                let port = |ports: &[u16]| ports.get(place).copied().unwrap_or_default();
-                OperatorSection {
-                    identity: keys::public(other).to_string(),
-                    address: format!("https://localhost:{}", port(&plan.ports.public)),
-                    peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),
-                }
-            })
-            .collect(),
-    };
-    let path = folder.join("operator.toml");
-    write(&path, &config.to_toml()?)?;
-    Ok(Operator::new(
-        index,
-        program.to_owned(),
-        path,
-        folder.join("log"),
-        port(&plan.ports.metrics),
-    ))
+        };
+        self.process(0, own, signer, "operator.toml", "log")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder().join("signer.sock")
+    }
+
+    /// The process that keeps the keys of an operator that has several.
+    fn signer(&self) -> Result<Process> {
+        let (key, vault) = self.keys()?;
+        let socket = self.socket();
+        let numbers = [
+            ("--index", self.index),
+            ("--operators", self.plan.operators),
+            ("--threshold", self.plan.threshold),
+        ];
+        let files = [
+            ("--identity-key", &key),
+            ("--vault", &vault),
+            ("--socket", &socket),
+        ];
+        let mut arguments: Vec<OsString> = ["signer", "run", "--supervised"]
+            .map(OsString::from)
+            .to_vec();
+        for (name, path) in files {
+            arguments.extend([name.into(), path.into()]);
+        }
+        for (name, number) in numbers {
+            arguments.extend([name.into(), number.to_string().into()]);
+        }
+        let program = self.program.to_owned();
+        let log = self.folder().join("signer-log");
+        Ok(Process::signer(self.index, program, arguments, socket, log))
+    }
+
+    /// One of several processes of an operator; the first is configured like an only one.
+    fn replica(&self, replica: u16, own: [u16; 3]) -> Result<Process> {
+        let signer = SignerSection {
+            socket: Some(self.socket()),
+            ..SignerSection::default()
+        };
+        let (config, log) = match replica {
+            0 => ("operator.toml".to_owned(), "log".to_owned()),
+            more => (format!("operator-{more}.toml"), format!("log-{more}")),
+        };
+        self.process(replica, own, signer, &config, &log)
+    }
+
+    fn process(
+        &self,
+        replica: u16,
+        [public, peer, metrics]: [u16; 3],
+        signer: SignerSection,
+        config: &str,
+        log: &str,
+    ) -> Result<Process> {
+        let Self {
+            plan,
+            shape,
+            node,
+            index,
+            ..
+        } = *self;
+        let folder = self.folder();
+        let (user, password) = node.credentials();
+        let path = folder.join(config);
+        let config = ConfigFile {
+            network: "local".to_owned(),
+            index,
+            threshold: plan.threshold,
+            deposit_confirmations: 3,
+            mock: plan.mock,
+            hide_balances: false,
+            ssps: plan.ssps.iter().map(ToString::to_string).collect(),
+            listen: ListenSection {
+                public: format!("127.0.0.1:{public}"),
+                peer: format!("127.0.0.1:{peer}"),
+                metrics: Some(format!("127.0.0.1:{metrics}")),
+            },
+            tls: TlsSection::default(),
+            database: match &plan.database {
+                DatabaseChoice::Sqlite => DatabaseSection {
+                    sqlite: Some(folder.join("rows.sqlite")),
+                    ..DatabaseSection::default()
+                },
+                DatabaseChoice::Postgres(url) => DatabaseSection {
+                    postgres: Some(Hidden(url.clone())),
+                    schema: Some(postgres::schema(&shape.tag, index)),
+                    ..DatabaseSection::default()
+                },
+            },
+            signer,
+            bitcoin: BitcoinSection {
+                url: node.url(),
+                user: Some(user.to_owned()),
+                password: Some(Hidden(password.to_owned())),
+                cookie: None,
+                start_height: None,
+            },
+            pool: PoolSection {
+                keyshares: plan.keyshares,
+                ..PoolSection::default()
+            },
+            limits: tinderbox_operator::limits::Limits::default(),
+            operators: (0..plan.operators)
+                .map(|other| {
+                    let port = |ports: &[u16]| Self::port(ports, other);
+                    OperatorSection {
+                        identity: keys::public(other).to_string(),
+                        address: format!("https://localhost:{}", port(&plan.ports.public)),
+                        peer: format!("127.0.0.1:{}", port(&plan.ports.peer)),
+                    }
+                })
+                .collect(),
+        };
+        write(&path, &config.to_toml()?)?;
+        Ok(Process::serving(
+            index,
+            replica,
+            self.program.to_owned(),
+            &path,
+            folder.join(log),
+            metrics,
+        ))
+    }
 }

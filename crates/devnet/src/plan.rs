@@ -151,6 +151,8 @@ pub struct Plan {
     pub operators: u16,
     /// How many sign.
     pub threshold: u16,
+    /// Processes of each operator, on one database and behind one port; 1 unless it is PostgreSQL.
+    pub replicas: u16,
     /// Where rows are kept.
     pub database: DatabaseChoice,
     /// Folder of everything.
@@ -192,6 +194,17 @@ impl std::fmt::Display for Shape {
 }
 
 impl Plan {
+    /// Refuses several processes of an operator where they could not share a database.
+    ///
+    /// # Errors
+    /// [`Error::Replicas`].
+    pub fn check_replicas(&self) -> Result<()> {
+        match (self.replicas, &self.database) {
+            (0 | 1, _) | (_, DatabaseChoice::Postgres(_)) => Ok(()),
+            (replicas, DatabaseChoice::Sqlite) => Err(Error::Replicas(replicas)),
+        }
+    }
+
     /// `operators` of which `threshold` sign (0: the SDK's rule), on SQLite, in `folder`.
     ///
     /// # Errors
@@ -212,6 +225,7 @@ impl Plan {
         Ok(Self {
             operators,
             threshold,
+            replicas: 1,
             database: DatabaseChoice::Sqlite,
             folder,
             fresh: false,

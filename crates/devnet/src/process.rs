@@ -1,8 +1,9 @@
-//! One operator as a child process.
+//! An operator's processes as child processes.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,30 +20,77 @@ const STOP: Duration = Duration::from_secs(20);
 /// How much of the log is shown when one does not start.
 const TAIL: u64 = 2000;
 
-/// An operator's process, or the place for one.
-pub(crate) struct Operator {
+/// A process of an operator, or the place for one.
+pub(crate) struct Process {
+    /// The operator's place.
     pub(crate) index: u16,
+    /// Which of its processes.
+    pub(crate) part: Part,
     program: PathBuf,
-    config: PathBuf,
+    arguments: Vec<OsString>,
     log: PathBuf,
-    ready: String,
     child: Option<Child>,
 }
 
-impl Operator {
-    pub(crate) fn new(
+/// What a process of an operator is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The only one that serves, or one of several.
+    Serves {
+        /// Which.
+        replica: u16,
+        /// Where it says whether it is ready.
+        ready: String,
+    },
+    /// Keeps the keys for the others.
+    Signer {
+        /// The socket that it makes.
+        socket: PathBuf,
+    },
+}
+
+impl Process {
+    /// A process that serves.
+    pub(crate) fn serving(
         index: u16,
+        replica: u16,
         program: PathBuf,
-        config: PathBuf,
+        config: &Path,
         log: PathBuf,
         metrics: u16,
     ) -> Self {
+        let words = ["operator", "run", "--supervised", "--config"];
         Self {
             index,
+            part: Part::Serves {
+                replica,
+                ready: format!("http://127.0.0.1:{metrics}/ready/all"),
+            },
             program,
-            config,
+            arguments: words
+                .into_iter()
+                .map(OsString::from)
+                .chain([config.into()])
+                .collect(),
             log,
-            ready: format!("http://127.0.0.1:{metrics}/ready/all"),
+            child: None,
+        }
+    }
+
+    /// The signer of several processes.
+    pub(crate) fn signer(
+        index: u16,
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        socket: PathBuf,
+        log: PathBuf,
+    ) -> Self {
+        Self {
+            index,
+            part: Part::Signer { socket },
+            program,
+            arguments,
+            log,
             child: None,
         }
     }
@@ -60,8 +108,9 @@ impl Operator {
             .map_err(file)?;
         let errors = log.try_clone().map_err(file)?;
         let child = Command::new(&self.program)
-            .args(["operator", "run", "--supervised", "--config"])
-            .arg(&self.config)
+            .args(&self.arguments)
+            // Ctrl-C in a terminal is the supervisor's to hear, which stops them in order.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(errors)
@@ -75,7 +124,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Waits until it serves wallets.
+    /// Waits until it serves.
     pub(crate) async fn wait_ready(&mut self, client: &reqwest::Client) -> Result<()> {
         let begun = Instant::now();
         let mut missing = "it does not answer yet".to_owned();
@@ -83,10 +132,17 @@ impl Operator {
             if let Some(status) = self.ended() {
                 return Err(self.failed(format!("it ended with {status}:\n{}", self.tail())));
             }
-            match client.get(&self.ready).send().await {
-                Ok(reply) if reply.status().is_success() => return Ok(()),
-                Ok(reply) => missing = reply.text().await.unwrap_or_default(),
-                Err(_) => {}
+            match &self.part {
+                Part::Serves { ready, .. } => match client.get(ready).send().await {
+                    Ok(reply) if reply.status().is_success() => return Ok(()),
+                    Ok(reply) => missing = reply.text().await.unwrap_or_default(),
+                    Err(_) => {}
+                },
+                Part::Signer { socket } => {
+                    if tokio::net::UnixStream::connect(socket).await.is_ok() {
+                        return Ok(());
+                    }
+                }
             }
             tokio::time::sleep(ASK).await;
         }

@@ -28,8 +28,10 @@ pub struct OperatorStatus {
     pub identity: String,
     /// Metrics, health and readiness.
     pub metrics: String,
-    /// Process id.
+    /// Process id; of the first, if there are several.
     pub pid: Option<u32>,
+    /// Ids of all its serving processes.
+    pub pids: Vec<u32>,
     /// True if the process runs.
     pub running: bool,
 }
@@ -55,7 +57,10 @@ impl std::fmt::Display for Status {
                 operator.address,
                 if operator.running { "running" } else { "down" },
                 operator.identity.get(..16).unwrap_or_default(),
-                operator.metrics,
+                match operator.pids.len() {
+                    0 | 1 => operator.metrics.clone(),
+                    many => format!("{}, {many} processes", operator.metrics),
+                },
             )?;
         }
         write!(

@@ -570,9 +570,9 @@ impl Flow for DepositRequest {
     }
 
     fn touches(&self) -> Vec<Touch> {
-        // The root's id is the address' to say; who listens is told about the tree's owner's leaf
-        // when it becomes spendable.
-        Vec::new()
+        // Which leaf that is, the address says. If it is not deep enough yet, wallets are told
+        // again when it is.
+        vec![Touch::Tree(self.tree)]
     }
 
     fn now(&self) -> Millis {

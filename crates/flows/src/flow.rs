@@ -222,6 +222,12 @@ pub enum Touch {
     Transfer(tinderbox_protocol::TransferId),
     /// A deposit changed.
     Deposit(tinderbox_protocol::LeafId),
+    /// A tree was made: its root is a deposit.
+    Tree(tinderbox_protocol::TreeId),
+    /// A leaf changed in a way that the wire contract has no event for.
+    Leaf(tinderbox_protocol::LeafId),
+    /// A wallet's settings changed.
+    Setting(PublicKey),
 }
 
 /// Puts the operators' contributions together and checks every signature.

@@ -38,6 +38,8 @@ pub enum Table {
     Watch = 16,
     /// Spark invoices that somebody pays or has paid.
     Invoice = 13,
+    /// What wallets are told.
+    Notice = 17,
 }
 
 impl Table {
@@ -59,6 +61,7 @@ impl Table {
             Self::UtxoHold => 12,
             Self::Watch => 16,
             Self::Invoice => 13,
+            Self::Notice => 17,
         }
     }
 
@@ -80,6 +83,7 @@ impl Table {
             Self::UtxoHold,
             Self::Watch,
             Self::Invoice,
+            Self::Notice,
         ]
         .into_iter()
         .find(|table| table.number() == number)
@@ -147,6 +151,10 @@ pub enum Index {
     TreePending = 36,
     /// Transfers that are under way, by leaf.
     TransferByLeaf = 37,
+    /// What wallets are to be told and has no place in the log yet, by time.
+    NoticeFresh = 40,
+    /// The log of what wallets are told, by place.
+    NoticeByPlace = 41,
 }
 
 impl Index {
@@ -172,6 +180,8 @@ impl Index {
             Self::WatchFrom => 35,
             Self::TreePending => 36,
             Self::TransferByLeaf => 37,
+            Self::NoticeFresh => 40,
+            Self::NoticeByPlace => 41,
         }
     }
 }

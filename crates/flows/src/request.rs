@@ -144,6 +144,19 @@ pub struct ClaimFinishRequest {
     pub signatures: BTreeMap<LeafId, [Vec<u8>; 3]>,
 }
 
+/// Change a wallet's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// The wallet's identity key.
+    pub owner: PublicKey,
+    /// Whether others see nothing of it; none: as it is.
+    pub private: Option<bool>,
+    /// Who may read nevertheless, or that nobody may; none: as it is.
+    pub master: Option<Option<PublicKey>>,
+}
+
 /// Any request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -177,6 +190,8 @@ pub enum Request {
     Return(Box<ReturnRequest>),
     /// [`FinalizeRequest`].
     Finalize(Box<FinalizeRequest>),
+    /// [`SettingRequest`].
+    Setting(Box<SettingRequest>),
 }
 
 impl Request {
@@ -244,6 +259,7 @@ macro_rules! each {
             Request::Renew($request) => $body,
             Request::Return($request) => $body,
             Request::Finalize($request) => $body,
+            Request::Setting($request) => $body,
         }
     };
 }
@@ -253,7 +269,11 @@ impl Request {
     #[must_use]
     pub fn signatures(&self) -> usize {
         match self {
-            Self::Address(_) | Self::ClaimFinish(_) | Self::Rotate(_) | Self::UtxoRefund(_) => 1,
+            Self::Address(_)
+            | Self::ClaimFinish(_)
+            | Self::Rotate(_)
+            | Self::UtxoRefund(_)
+            | Self::Setting(_) => 1,
             Self::Deposit(request) => request.outputs.len().saturating_add(2),
             Self::Send(request) => sends(request),
             Self::UtxoSwap(request) => sends(&request.send).saturating_add(2),

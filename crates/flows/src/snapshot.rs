@@ -159,6 +159,43 @@ impl Changes {
         Ok(())
     }
 
+    /// Writes a row whose id is so new that there can be none: nothing is read for it.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn put_new<R: Row>(&mut self, row: &R) -> Result<(), Unreadable> {
+        let (listed, unlisted) = difference(None, Some(row));
+        self.rows.insert(
+            row.key(),
+            Change {
+                body: Some(row.encode()?),
+                listed,
+                unlisted,
+            },
+        );
+        Ok(())
+    }
+
+    /// Row `id` as it will be after these changes.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn after<R: Row>(
+        &self,
+        snapshot: &Snapshot,
+        id: impl Into<Vec<u8>>,
+    ) -> Result<Option<R>, ReadError> {
+        let key = Key::new(R::TABLE, id);
+        match self.rows.get(&key) {
+            Some(change) => change
+                .body
+                .as_deref()
+                .map(|body| R::decode(&key.id, body).map_err(ReadError::Unreadable))
+                .transpose(),
+            None => snapshot.get(key.id),
+        }
+    }
+
     /// Deletes row `id`; nothing happens if there is none.
     ///
     /// # Errors

@@ -11,7 +11,9 @@
 //!    stores its own last, so that it never hands out a key that somebody lacks.
 //!
 //! No party ever sees another's secrets; whoever breaks the protocol is named and the run stores
-//! nothing.
+//! nothing. A process remembers nothing of a run: secrets and the shares that came are with the
+//! signer, which all processes of an operator share, everything else is in the messages. So each
+//! message may reach another process.
 
 mod messages;
 mod run;
@@ -41,7 +43,6 @@ const DRAW_LASTS_MS: u64 = 30_000;
 #[derive(Clone)]
 pub struct Keyshares {
     core: Core,
-    runs: Arc<Mutex<BTreeMap<[u8; 16], run::Run>>>,
     refilling: Arc<tokio::sync::Mutex<()>>,
     /// Drawn by this process and perhaps not yet marked in the database, with the time of the draw.
     drawn: Arc<Mutex<BTreeMap<KeyshareId, Millis>>>,
@@ -53,7 +54,6 @@ impl Keyshares {
     pub fn new(core: Core) -> Self {
         Self {
             core,
-            runs: Arc::default(),
             refilling: Arc::default(),
             drawn: Arc::default(),
         }

@@ -10,9 +10,11 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod convert;
+pub mod doctor;
 pub mod engine;
 pub mod events;
 pub mod keyshares;
+pub mod lease;
 pub mod limits;
 pub mod metrics;
 pub mod nonces;
@@ -20,6 +22,7 @@ pub mod peer;
 pub mod returns;
 pub mod serve;
 pub mod tables;
+pub mod trace;
 
 use std::sync::Arc;
 

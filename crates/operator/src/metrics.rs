@@ -3,8 +3,8 @@
 //! | path | answers |
 //! |---|---|
 //! | `/metrics` | Prometheus text |
-//! | `/health` | 200 while the process answers at all |
-//! | `/ready` | 200 if this operator can serve wallets, else 503; says what is missing |
+//! | `/healthz`, `/health` | 200 while the process answers at all |
+//! | `/readyz`, `/ready` | 200 if this operator can serve wallets, else 503; says what is missing |
 //! | `/ready/all` | the same, and every other operator must answer too |
 //!
 //! A balancer looks at `/ready`: when one operator of the network is down, the others still serve
@@ -124,7 +124,9 @@ pub async fn serve(
     let router = Router::new()
         .route("/metrics", get(render))
         .route("/health", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
+        .route("/readyz", get(ready))
         .route("/ready/all", get(ready_all))
         .with_state(served);
     axum::serve(listener, router)
@@ -138,6 +140,12 @@ async fn render(State(served): State<Served>) -> (StatusCode, String) {
     metrics::counter!("tinderbox_store_commits_total").absolute(counters.commits);
     metrics::counter!("tinderbox_store_batches_total").absolute(counters.batches);
     metrics::counter!("tinderbox_store_conflicts_total").absolute(counters.conflicts);
+    let up: Vec<_> = served.readiness.peers.reachable().collect();
+    let site = &served.readiness.api.core.site;
+    for operator in site.everyone().filter(|operator| *operator != site.me) {
+        let answers = f64::from(u8::from(up.contains(&operator)));
+        metrics::gauge!("tinderbox_peer_up", "operator" => operator.0.to_string()).set(answers);
+    }
     if let Some(open) = open_flows(&served.readiness.api).await {
         metrics::gauge!("tinderbox_flows_open").set(open);
     }

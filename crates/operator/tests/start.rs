@@ -202,6 +202,7 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
     assert_eq!((pending.transfers.len(), pending.offset), (0, -1));
     let events = SubscribeToEventsRequest {
         identity_public_key: owner_bytes.clone(),
+        ..SubscribeToEventsRequest::default()
     };
     let mut stream = spark
         .subscribe_to_events(wallet.with(events))

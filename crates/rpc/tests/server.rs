@@ -110,6 +110,7 @@ async fn grpc_answers_carry_time_headers_before_any_message() {
     let mut client = client::spark(server.channel().await);
     let request = SubscribeToEventsRequest {
         identity_public_key: vec![],
+        ..SubscribeToEventsRequest::default()
     };
     let stream = timeout(PATIENCE, client.subscribe_to_events(request))
         .await
@@ -291,6 +292,7 @@ async fn stream_that_panics_ends_alone() {
     let mut client = client::spark(server.channel().await);
     let watch = |key: Vec<u8>| SubscribeToEventsRequest {
         identity_public_key: key,
+        ..SubscribeToEventsRequest::default()
     };
     let good = client.subscribe_to_events(watch(vec![])).await.unwrap();
     let mut good = good.into_inner();
@@ -442,6 +444,7 @@ async fn streams_do_not_use_up_the_places_in_flight() {
     for _ in 0..5 {
         let request = SubscribeToEventsRequest {
             identity_public_key: vec![],
+            ..SubscribeToEventsRequest::default()
         };
         let stream = client
             .subscribe_to_events(request)
@@ -489,6 +492,7 @@ async fn shutdown_lets_a_running_request_finish_and_cuts_an_endless_stream() {
     let mut streaming = client::spark(server.channel().await);
     let request = SubscribeToEventsRequest {
         identity_public_key: vec![],
+        ..SubscribeToEventsRequest::default()
     };
     let mut stream = streaming
         .subscribe_to_events(request)
@@ -550,6 +554,7 @@ async fn frequent_pings_are_no_reason_to_hang_up() {
     let mut client = client::spark(channel);
     let request = SubscribeToEventsRequest {
         identity_public_key: vec![],
+        ..SubscribeToEventsRequest::default()
     };
     let mut stream = client
         .subscribe_to_events(request)

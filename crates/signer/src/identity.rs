@@ -89,6 +89,26 @@ impl Identity {
         Self::from_bytes(&secret)
     }
 
+    /// Writes it to a new file as 64 hex digits, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`SignerError::Vault`] if the file exists or cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), SignerError> {
+        let text = Zeroizing::new(hex::encode(
+            Zeroizing::new(self.secret.secret_bytes()).as_slice(),
+        ));
+        let write = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|error| unusable(path, &error.to_string()))
+    }
+
     /// Writes it to a new file, encrypted under a passphrase (PBKDF2-HMAC-SHA-256, AES-256-GCM).
     ///
     /// # Errors
@@ -135,8 +155,9 @@ impl Identity {
         &self.secret
     }
 
-    /// Deterministic, low-S, DER.
-    pub(crate) fn sign(&self, digest: &[u8; 32]) -> Vec<u8> {
+    /// An ECDSA signature over a 32-byte digest: deterministic, low-S, DER.
+    #[must_use]
+    pub fn sign(&self, digest: &[u8; 32]) -> Vec<u8> {
         SECP256K1
             .sign_ecdsa(&Message::from_digest(*digest), &self.secret)
             .serialize_der()

@@ -120,7 +120,32 @@ pub trait Signer: Send + Sync + 'static {
         packages: BTreeMap<OperatorIndex, Vec<Round1Package>>,
     ) -> Result<BTreeMap<OperatorIndex, Vec<Zeroizing<[u8; 32]>>>, SignerError>;
 
-    /// Last round: the shares that the others sent to this operator. `ids` name the new key shares.
+    /// Keeps the second-round shares that operator `from` sent, one per key, until the last round:
+    /// whichever of an operator's processes they reached. The first that come count.
+    ///
+    /// # Errors
+    /// [`SignerError::Dkg`] if the run is unknown, or has another number of keys.
+    async fn dkg_take(
+        &self,
+        run: [u8; 16],
+        from: OperatorIndex,
+        shares: Vec<Zeroizing<[u8; 32]>>,
+    ) -> Result<(), SignerError> {
+        let _ = (run, from, shares);
+        Err(SignerError::Dkg("this signer keeps no shares".into()))
+    }
+
+    /// How many operators' shares [`Signer::dkg_take`] has kept for a run.
+    ///
+    /// # Errors
+    /// [`SignerError::Dkg`] if the run is unknown.
+    async fn dkg_taken(&self, run: [u8; 16]) -> Result<u64, SignerError> {
+        let _ = run;
+        Err(SignerError::Dkg("this signer keeps no shares".into()))
+    }
+
+    /// Last round: the shares that the others sent to this operator; none means those that
+    /// [`Signer::dkg_take`] kept. `ids` name the new key shares.
     async fn dkg_finish(
         &self,
         run: [u8; 16],

@@ -26,6 +26,7 @@ for_both! {
     runs_are_limited_and_forgotten,
     key_share_ids_are_used_once,
     finished_runs_do_not_count,
+    shares_that_were_kept_serve_the_last_round,
 }
 
 type Packages = BTreeMap<OperatorIndex, Vec<Round1Package>>;
@@ -307,4 +308,52 @@ async fn finished_runs_do_not_count(mode: Mode) {
     for _ in 0..10 {
         network.keyshares(1).await;
     }
+}
+
+/// Shares may reach any of an operator's processes: the signer keeps them.
+async fn shares_that_were_kept_serve_the_last_round(mode: Mode) {
+    let network = Network::start(mode).await;
+    let run = OsRng.r#gen();
+    let packages = round1(&network, run).await;
+    let inbox = round2(&network, run, &packages).await;
+    let new = ids();
+    let mut keys = Vec::new();
+    for (operator, shares) in network.operators.iter().zip(&inbox) {
+        let signer = operator.signer();
+        assert_eq!(signer.dkg_taken(run).await.unwrap(), 0);
+        for (from, shares) in shares {
+            let few = dkg_text(signer.dkg_take(run, *from, shares[1..].to_vec()).await);
+            assert!(few.contains("2 shares"), "{few}");
+            signer.dkg_take(run, *from, shares.clone()).await.unwrap();
+            // Another set does not replace the first.
+            let other = vec![Zeroizing::new([1; 32]); shares.len()];
+            signer.dkg_take(run, *from, other).await.unwrap();
+        }
+        assert_eq!(signer.dkg_taken(run).await.unwrap(), 2);
+        let made = signer
+            .dkg_finish(run, new.clone(), Dealt::new())
+            .await
+            .unwrap();
+        let again = signer
+            .dkg_finish(run, new.clone(), Dealt::new())
+            .await
+            .unwrap();
+        assert!(made == again, "asked again it gives the same");
+        assert_eq!(
+            signer.dkg_taken(run).await.unwrap(),
+            0,
+            "kept shares are gone"
+        );
+        let others = dkg_text(signer.dkg_finish(run, ids(), Dealt::new()).await);
+        assert!(others.contains("over"), "{others}");
+        keys.push(made);
+    }
+    for key in 0..new.len() {
+        for made in &keys {
+            assert_eq!(made[key].group_key, keys[0][key].group_key);
+            assert_eq!(made[key].public_shares, keys[0][key].public_shares);
+        }
+    }
+    let unknown = network.operators[0].signer().dkg_taken(OsRng.r#gen()).await;
+    assert!(dkg_text(unknown).contains("unknown"));
 }

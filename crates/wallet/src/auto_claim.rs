@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::events::WalletEvent;
 use crate::leaf::{LeafStatus, Node};
 use crate::operators::{Event, Events};
+use crate::transfer::{Transfer, TransferStatus};
 use crate::wallet::Wallet;
 
 /// How often to look for what an event did not tell.
@@ -61,9 +62,10 @@ impl Wallet {
     async fn claim_for_ever(&self) {
         let mut pause = Duration::from_secs(1);
         let mut claims = JoinSet::new();
+        let mut cursor = Vec::new();
         loop {
             let started = Instant::now();
-            let reason = match self.listen(&mut claims).await {
+            let reason = match self.listen(&mut claims, &mut cursor).await {
                 Ok(()) => "the operator ended the stream".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -82,17 +84,23 @@ impl Wallet {
         }
     }
 
-    /// One stream, from its beginning to its end.
-    async fn listen(&self, claims: &mut JoinSet<()>) -> Result<()> {
+    /// One stream, from its beginning to its end. `cursor` is where the last one ended, and then
+    /// where this one did.
+    async fn listen(&self, claims: &mut JoinSet<()>, cursor: &mut Vec<u8>) -> Result<()> {
         let operator = self.inner().operators.coordinator().clone();
-        let mut events = Events::open(&operator, self.inner().identity_bytes()).await?;
+        let identity = self.inner().identity_bytes();
+        let mut events = Events::open(&operator, identity, cursor.clone()).await?;
         let mut look_around = interval_at(Instant::now() + LOOK_AROUND, LOOK_AROUND);
         look_around.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = events.next(&operator) => match event? {
                     None => return Ok(()),
-                    Some(event) => self.react(event, claims).await,
+                    Some(event) => {
+                        self.react(event, claims).await;
+                        // Only now: an event whose handling is cut off comes again.
+                        *cursor = events.cursor().to_vec();
+                    }
                 },
                 Some(_) = claims.join_next() => {}
                 _ = look_around.tick() => self.look_around().await,
@@ -102,15 +110,22 @@ impl Wallet {
 
     async fn react(&self, event: Event, claims: &mut JoinSet<()>) {
         match event {
-            // What happened before the stream stood is not on it.
-            Event::Connected => {
+            Event::Connected(resumed) => {
                 self.inner().tell(WalletEvent::Connected);
-                self.look_around().await;
+                // What happened before the stream stood is not on it, unless it goes on where the
+                // last one ended.
+                if !resumed {
+                    self.look_around().await;
+                }
             }
             Event::Received(transfer) => {
                 let identity = self.inner().signer.identity();
                 // A self-transfer is claimed by whoever made it.
-                if transfer.sender == identity || !transfer.status.is_receiver_pending() {
+                if transfer.sender == identity {
+                    return;
+                }
+                if !transfer.status.is_receiver_pending() {
+                    self.claimed_elsewhere(&transfer).await;
                     return;
                 }
                 while claims.len() >= AT_ONCE {
@@ -134,9 +149,33 @@ impl Wallet {
         }
     }
 
+    /// Another device of this wallet has claimed a payment: its leaves are ours now.
+    async fn claimed_elsewhere(&self, transfer: &Transfer) {
+        let known = {
+            let pool = self.inner().pool();
+            transfer
+                .leaves
+                .iter()
+                .all(|leaf| pool.get(&leaf.node.id).is_some())
+        };
+        if transfer.status != TransferStatus::Completed || known {
+            return;
+        }
+        if let Err(error) = self.sync().await {
+            tracing::warn!(%error, "synchronising after a payment failed");
+        }
+    }
+
     async fn deposit_confirmed(&self, node: &Node) {
         let waits = |leaf: &Node| leaf.status == LeafStatus::Creating;
-        let known = self.inner().pool().get(&node.id).cloned().filter(waits);
+        let known = self.inner().pool().get(&node.id).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|leaf| leaf.status == node.status)
+        {
+            return;
+        }
+        let known = known.filter(waits);
         // The event is one operator's word; the leaf counts when all say so.
         if let Err(error) = self.sync().await {
             tracing::warn!(%error, "synchronising after a deposit failed");

@@ -19,6 +19,9 @@ pub struct BlockchainInfo {
     /// Whether the node is still downloading the chain.
     #[serde(rename = "initialblockdownload")]
     pub initial_block_download: bool,
+    /// Whether the node forgets old blocks.
+    #[serde(default)]
+    pub pruned: bool,
 }
 
 /// `getnetworkinfo`.

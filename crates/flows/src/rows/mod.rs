@@ -6,6 +6,7 @@ mod flow;
 mod invoice;
 mod keyshare;
 mod node;
+mod notice;
 mod setting;
 mod transfer;
 mod utxo;
@@ -17,7 +18,8 @@ pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use invoice::InvoiceRow;
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
-pub use setting::SettingRow;
+pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};
+pub use setting::{Privacy, SettingRow};
 pub use transfer::{
     ClaimPhase, Details, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,
     TransferStatus,

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Instant;
 
+use tinderbox_rpc::server::TraceId;
 use tinderbox_rpc::validate::{Validate, check};
 use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
@@ -10,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::idempotency::{self, Once};
 use super::{Api, ApiError};
+use crate::trace;
 
 /// Checks a request against the rules of the contract, then runs its handler.
 pub(super) async fn call<Q, A, F, Fut>(
@@ -78,8 +80,10 @@ where
 {
     let began = Instant::now();
     let caller = Caller::of(&request);
+    let trace = request.extensions().get::<TraceId>().cloned();
     let work = handler(api.clone(), caller, request.into_inner());
-    let answer = match tokio::spawn(work.in_current_span()).await {
+    let work = trace::within(trace, work).in_current_span();
+    let answer = match tokio::spawn(work).await {
         Ok(answer) => answer,
         Err(error) => Err(ServiceError::internal(error).into()),
     };

@@ -44,6 +44,7 @@ use tokio::sync::watch;
 use crate::config::OperatorInfo;
 use crate::limits::{Limits, StreamLimit};
 use crate::tables::Tables;
+use crate::trace;
 use crate::{Core, Engine, Keyshares, Nonces};
 
 pub use error::ApiError;
@@ -61,6 +62,8 @@ pub struct Api {
     pub nonces: Nonces,
     /// Rows.
     pub tables: Tables,
+    /// Leaves and balances of private wallets are hidden as well.
+    pub hide_balances: bool,
     /// Limits.
     pub limits: Arc<Limits>,
     /// Counts event streams.
@@ -83,7 +86,7 @@ impl Api {
     /// The flow's refusal.
     pub async fn run(&self, request: Request) -> Result<Outcome, Refusal> {
         let engine = self.engine.clone();
-        match tokio::spawn(async move { engine.run(request).await }).await {
+        match tokio::spawn(trace::carried(async move { engine.run(request).await })).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "a flow's task failed; recovery will finish the flow");

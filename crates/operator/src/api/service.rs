@@ -23,13 +23,7 @@ use crate::convert::spark::{
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
     QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
-    QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest,
-    QueryStaticDepositAddressesResponse, QueryTransfersResponse,
-    QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse,
-    QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse,
-    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
-    StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
-    SubscribeToEventsResponse, TransferFilter,
+    QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
 
 /// The service that wallets talk to.
@@ -328,6 +322,18 @@ impl Contract for SparkService {
             "get_signing_operator_list",
             request,
             query::get_signing_operator_list,
+        )
+        .await
+    }
+
+    async fn update_wallet_setting(
+        &self,
+        request: Request<UpdateWalletSettingRequest>,
+    ) -> Answer<UpdateWalletSettingResponse> {
+        self.call(
+            "update_wallet_setting",
+            request,
+            settings::update_wallet_setting,
         )
         .await
     }

@@ -3,6 +3,7 @@
 use tinderbox_chain::ConnectedBlock;
 use tinderbox_chain::follow::WINDOW;
 use tinderbox_flows::flow::Touch;
+use tinderbox_flows::notice::note;
 use tinderbox_flows::record::{Key, Row, Table};
 use tinderbox_flows::rows::{ChainRow, KnownBlock};
 use tinderbox_flows::snapshot::Changes;
@@ -67,6 +68,15 @@ impl Duties {
             .collect();
         changes.put(&work.rows, &chain)?;
         self.log(&chain, &dropped, &mut work, &mut changes).await?;
+        // Also of what the contract has no event for; whoever wants to know looks in a moment.
+        let mut noted = touches.clone();
+        for id in &work.changed {
+            if !touches.contains(&Touch::Deposit(*id)) {
+                noted.push(Touch::Leaf(*id));
+            }
+        }
+        let (id, now) = self.events.stamp();
+        note(&mut changes, &work.rows, id, now, &noted)?;
         self.tables.write(&work.rows, changes).await?;
         Ok(touches)
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use tinderbox_chain::BlockRef;
+use tinderbox_flows::flow::Touch;
+use tinderbox_flows::notice::note;
 use tinderbox_flows::record::{Key, Table};
 use tinderbox_flows::rows::{ChainRow, KnownBlock, NodeStatus, TreeRow, TreeStatus, UtxoRow};
 use tinderbox_flows::snapshot::Changes;
@@ -87,6 +89,9 @@ impl Duties {
             }
         }
         changes.put(&work.rows, &chain)?;
+        let touches: Vec<Touch> = work.changed.iter().map(|id| Touch::Leaf(*id)).collect();
+        let (id, now) = self.events.stamp();
+        note(&mut changes, &work.rows, id, now, &touches)?;
         self.tables.write(&work.rows, changes).await
     }
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tinderbox_flows::flow::Touch;
+use tinderbox_flows::notice::note;
 use tinderbox_flows::record::{Index, Key, Row, Table};
 use tinderbox_flows::rows::{AddressRow, NodeRow, NodeStatus, TreeRow, TreeStatus, UtxoRow};
 use tinderbox_flows::snapshot::Changes;
@@ -170,6 +171,8 @@ impl Duties {
                 changes.put(&work.rows, node)?;
             }
         }
+        let (id, now) = self.events.stamp();
+        note(&mut changes, &work.rows, id, now, &touches)?;
         self.tables.write(&work.rows, changes).await?;
         let count = touches.len();
         self.events.tell(touches);

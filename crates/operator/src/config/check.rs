@@ -71,6 +71,7 @@ impl ConfigFile {
                 threshold: self.threshold,
                 deposit_confirmations: self.deposit_confirmations,
                 mock: self.mock,
+                hide_balances: self.hide_balances,
                 ssps,
                 public,
                 peer,

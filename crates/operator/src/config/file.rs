@@ -34,6 +34,10 @@ pub struct ConfigFile {
     /// Serve the test-only mock service. Local networks only.
     #[serde(default)]
     pub mock: bool,
+    /// Hide leaves and balances of private wallets as well, not only transfers and addresses. The
+    /// official wallet's read-only client expects to see them.
+    #[serde(default)]
+    pub hide_balances: bool,
     /// Identity public keys (66 hex digits) of the service providers that may call the service that
     /// is for them only.
     #[serde(default)]

@@ -37,6 +37,8 @@ pub struct Config {
     pub deposit_confirmations: u32,
     /// Serve the mock service.
     pub mock: bool,
+    /// Leaves and balances of private wallets are hidden as well.
+    pub hide_balances: bool,
     /// Identity keys of service providers.
     pub ssps: Vec<PublicKey>,
     /// For wallets.

@@ -114,6 +114,13 @@ impl Engine {
             .clone()
     }
 
+    /// Completes when this process coordinates no flow.
+    pub async fn idle(&self) {
+        while !self.running().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, BTreeSet<FlowId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

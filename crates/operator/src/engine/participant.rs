@@ -6,6 +6,7 @@ use tinderbox_commit::certificate::is_refusal;
 use tinderbox_commit::step::{self, Step};
 use tinderbox_commit::{Certificate, Message, Reply, SignedVote, Vote};
 use tinderbox_flows::flow::{Flow, Frame, Inputs, JobOutcome, Outcome, Output, Prepared};
+use tinderbox_flows::notice::note;
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
@@ -451,11 +452,18 @@ impl Engine {
         compute(Size::of(row.jobs.len()), || check_outcome(&row, outcome))?;
         let request = Request::decode(&row.request)?;
         let site = &*self.core.site;
+        let touches = request.touches();
+        let now = self.core.clock.now();
         let mut changes = decide(
             &*self.core.store,
             &mut snapshot,
             Size::of(row.jobs.len()),
-            |rows| request.finish(&frame(&row, site, rows), &row, outcome),
+            |rows| {
+                let mut changes = request.finish(&frame(&row, site, rows), &row, outcome)?;
+                // What wallets are told is written together with what happened.
+                note(&mut changes, rows, row.id.0, now, &touches)?;
+                Ok(changes)
+            },
         )
         .await?;
         row.state = FlowState::Done;
@@ -466,7 +474,7 @@ impl Engine {
         row.updated = self.core.clock.now();
         put(&mut changes, &snapshot, &row)?;
         write(&*self.core.store, &snapshot, changes).await?;
-        self.core.events.tell(request.touches());
+        self.core.events.tell(touches);
         tell(&row)
     }
 

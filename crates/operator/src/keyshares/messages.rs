@@ -32,6 +32,8 @@ pub enum DkgMessage {
     Confirm {
         /// The run.
         run: [u8; 16],
+        /// The same packages again: this may reach another process of the operator.
+        packages: Packages,
         /// Each operator's signature (DER) over [`seen`].
         signatures: BTreeMap<OperatorIndex, Vec<u8>>,
     },

@@ -1,7 +1,6 @@
 //! One run of key generation, as coordinator and as participant.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use bitcoin::secp256k1::{Message, SECP256K1, ecdsa};
@@ -13,7 +12,6 @@ use tinderbox_flows::rows::{KeyshareId, KeyshareRow, KeyshareStatus, Millis};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_signer::{NewKeyshare, SignerError};
-use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::messages::{DkgMessage, DkgReply, Packages, Shares, seen};
@@ -21,24 +19,10 @@ use super::{Keyshares, MAX_RUN};
 
 /// How long a participant waits for the others' shares.
 const SHARES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Runs that an operator takes part in at the same time.
-const MAX_RUNS: usize = 8;
-/// A run that has not moved for this long is forgotten.
-const STALE_MS: u64 = 120_000;
+/// How often it is looked whether they have come.
+const LOOK: Duration = Duration::from_millis(20);
 /// Key shares written in one transaction.
 const ROWS_PER_WRITE: usize = 250;
-
-type SecretShares = Vec<Zeroizing<[u8; 32]>>;
-
-/// What an operator remembers of a run that is under way.
-pub(super) struct Run {
-    coordinator: OperatorIndex,
-    count: u32,
-    begun: Millis,
-    packages: Option<Packages>,
-    shares: BTreeMap<OperatorIndex, SecretShares>,
-    arrived: std::sync::Arc<Notify>,
-}
 
 fn refused(operator: OperatorIndex, why: &str) -> Refusal {
     Refusal::new(
@@ -49,6 +33,25 @@ fn refused(operator: OperatorIndex, why: &str) -> Refusal {
 
 fn signer_refused(error: SignerError) -> Refusal {
     Refusal::new(Reason::Internal, error.to_string())
+}
+
+/// A new run's id: time, its coordinator, random bytes. Whoever takes part reads from it whose run
+/// it is.
+fn run_id(now: Millis, coordinator: OperatorIndex, random: [u8; 8]) -> [u8; 16] {
+    let [.., a, b, c, d, e, f] = now.0.to_be_bytes();
+    let [g, h] = coordinator.0.to_be_bytes();
+    let [i, j, k, l, m, n, o, p] = random;
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// Refuses a message about a run that is another operator's.
+fn check_coordinator(from: OperatorIndex, run: &[u8; 16]) -> Result<(), Refusal> {
+    let [_, _, _, _, _, _, high, low, ..] = *run;
+    if u16::from_be_bytes([high, low]) == from.0 {
+        Ok(())
+    } else {
+        Err(refused(from, "does not coordinate this run"))
+    }
 }
 
 /// Ids of a run's keys: the run's id with the last two bytes replaced by the key's place.
@@ -67,10 +70,9 @@ fn ids(run: [u8; 16], count: u32) -> Vec<[u8; 16]> {
 impl Keyshares {
     /// Makes `count` keys; returns how many are in the pool now that were not before.
     pub(super) async fn coordinate(&self, count: u32) -> Result<u32, Refusal> {
-        let mut run = [0; 16];
-        self.core.clock.random(&mut run);
-        let [.., a, b, c, d, e, f] = self.core.clock.now().0.to_be_bytes();
-        run[..6].copy_from_slice(&[a, b, c, d, e, f]);
+        let mut random = [0; 8];
+        self.core.clock.random(&mut random);
+        let run = run_id(self.core.clock.now(), self.core.site.me, random);
         let me = self.core.site.me;
         let begin = self
             .ask_all(|| DkgMessage::Begin { run, count })
@@ -95,11 +97,13 @@ impl Keyshares {
             .collect::<Result<BTreeMap<_, _>, Refusal>>()?;
         let confirm = || DkgMessage::Confirm {
             run,
+            packages: begin.clone(),
             signatures: signatures.clone(),
         };
         // The coordinator computes along with the others but stores only when they all have.
         let others = self.ask_others(confirm);
-        let (others, own) = tokio::join!(others, self.finish_run(me, run, &signatures));
+        let (others, own) =
+            tokio::join!(others, self.finish_run(me, run, begin.clone(), &signatures));
         let own = own?;
         let digest = public_digest(&own);
         for (operator, reply) in others? {
@@ -110,7 +114,6 @@ impl Keyshares {
             }
         }
         self.store_keys(me, run, own).await?;
-        self.forget(&run);
         Ok(count)
     }
 
@@ -159,15 +162,18 @@ impl Keyshares {
         match message {
             DkgMessage::Begin { run, count } => self.begin(from, run, count).await,
             DkgMessage::Packages { run, packages } => self.packages(from, run, packages).await,
-            DkgMessage::Confirm { run, signatures } => {
-                self.check_coordinator(from, &run)?;
-                let keys = self.finish_run(from, run, &signatures).await?;
+            DkgMessage::Confirm {
+                run,
+                packages,
+                signatures,
+            } => {
+                check_coordinator(from, &run)?;
+                let keys = self.finish_run(from, run, packages, &signatures).await?;
                 let digest = public_digest(&keys);
                 self.store_keys(from, run, keys).await?;
-                self.forget(&run);
                 Ok(DkgReply::Stored(digest))
             }
-            DkgMessage::Shares(shares) => self.shares(from, shares),
+            DkgMessage::Shares(shares) => self.shares(from, shares).await,
         }
     }
 
@@ -180,41 +186,13 @@ impl Keyshares {
         if count == 0 || count > MAX_RUN {
             return Err(refused(from, "asked for too many keys at once"));
         }
-        {
-            let now = self.core.clock.now();
-            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.retain(|_, run| run.begun.plus(STALE_MS) > now);
-            if runs.len() >= MAX_RUNS {
-                return Err(Refusal::new(
-                    Reason::LimitExceeded,
-                    "too many key generation runs at once",
-                ));
-            }
-            if runs.contains_key(&run) {
-                return Err(refused(from, "began a run twice"));
-            }
-            runs.insert(
-                run,
-                Run {
-                    coordinator: from,
-                    count,
-                    begun: now,
-                    packages: None,
-                    shares: BTreeMap::new(),
-                    arrived: std::sync::Arc::default(),
-                },
-            );
-        }
+        check_coordinator(from, &run)?;
         let packages = self
             .core
             .signer
             .dkg_round1(run, count)
             .await
             .map_err(signer_refused)?;
-        // Remembered, so that a coordinator cannot show others something else in this one's name.
-        self.with(&run, |state| {
-            state.packages = Some([(self.core.site.me, packages.clone())].into());
-        })?;
         Ok(DkgReply::Packages(packages))
     }
 
@@ -224,31 +202,26 @@ impl Keyshares {
         run: [u8; 16],
         packages: Packages,
     ) -> Result<DkgReply, Refusal> {
-        self.check_coordinator(from, &run)?;
+        check_coordinator(from, &run)?;
+        let count = self.check_packages(from, &packages)?;
+        // Asked again, the signer gives the same: so that a coordinator cannot show others
+        // something else in this operator's name.
+        let own = self
+            .core
+            .signer
+            .dkg_round1(run, count)
+            .await
+            .map_err(signer_refused)?;
         let me = self.core.site.me;
-        let everyone: Vec<_> = self.core.site.everyone().collect();
+        let shown: Packages = packages
+            .get(&me)
+            .map(|shown| (me, shown.clone()))
+            .into_iter()
+            .collect();
+        if seen(&run, &[(me, own)].into()) != seen(&run, &shown) {
+            return Err(refused(from, "altered this operator's packages"));
+        }
         let digest = seen(&run, &packages);
-        self.with(&run, |state| {
-            let count = usize::try_from(state.count).unwrap_or(usize::MAX);
-            if packages.keys().copied().ne(everyone.iter().copied())
-                || packages.values().any(|keys| keys.len() != count)
-            {
-                return Err(refused(from, "left out somebody's packages"));
-            }
-            let own = state.packages.as_ref().and_then(|known| known.get(&me));
-            let same = own.is_some_and(|own| {
-                seen(&run, &[(me, own.clone())].into())
-                    == seen(
-                        &run,
-                        &[(me, packages.get(&me).cloned().unwrap_or_default())].into(),
-                    )
-            });
-            if !same {
-                return Err(refused(from, "altered this operator's packages"));
-            }
-            state.packages = Some(packages);
-            Ok(())
-        })??;
         let mut signature = self
             .core
             .signer
@@ -261,24 +234,30 @@ impl Keyshares {
             .ok_or_else(|| Refusal::new(Reason::Internal, "no signature"))
     }
 
+    /// Everybody's packages, equally many of each: how many.
+    fn check_packages(&self, from: OperatorIndex, packages: &Packages) -> Result<u32, Refusal> {
+        let count = packages.values().next().map_or(0, Vec::len);
+        if packages.keys().copied().ne(self.core.site.everyone())
+            || packages.values().any(|keys| keys.len() != count)
+        {
+            return Err(refused(from, "left out somebody's packages"));
+        }
+        match u32::try_from(count) {
+            Ok(count) if (1..=MAX_RUN).contains(&count) => Ok(count),
+            _ => Err(refused(from, "asked for too many keys at once")),
+        }
+    }
+
     /// Checks that everybody saw the same packages, exchanges shares, computes the keys.
     async fn finish_run(
         &self,
         coordinator: OperatorIndex,
         run: [u8; 16],
+        packages: Packages,
         signatures: &BTreeMap<OperatorIndex, Vec<u8>>,
     ) -> Result<Vec<NewKeyshare>, Refusal> {
         let me = self.core.site.me;
-        let (packages, count, arrived) = self.with(&run, |state| {
-            (
-                state.packages.clone(),
-                state.count,
-                std::sync::Arc::clone(&state.arrived),
-            )
-        })?;
-        let packages = packages
-            .filter(|packages| packages.len() == self.core.site.operators.len())
-            .ok_or_else(|| refused(coordinator, "skipped a round"))?;
+        let count = self.check_packages(coordinator, &packages)?;
         let digest = Message::from_digest(seen(&run, &packages));
         for (operator, identity) in self.core.site.everyone().zip(&self.core.site.operators) {
             let genuine = signatures
@@ -314,50 +293,45 @@ impl Keyshares {
                     Err(error) => Err(Refusal::new(Reason::OperatorUnavailable, error.to_string())),
                 }
             });
-        let wanted = self.core.site.operators.len().saturating_sub(1);
+        let wanted = u64::from(self.core.site.count().saturating_sub(1));
         let incoming = async {
+            let begun = tokio::time::Instant::now();
             loop {
-                let notified = arrived.notified();
-                if self.with(&run, |state| state.shares.len())? >= wanted {
+                let taken = self.core.signer.dkg_taken(run).await;
+                if taken.map_err(signer_refused)? >= wanted {
                     return Ok::<_, Refusal>(());
                 }
-                if tokio::time::timeout(SHARES_TIMEOUT, notified)
-                    .await
-                    .is_err()
-                {
+                if begun.elapsed() > SHARES_TIMEOUT {
                     return Err(Refusal::new(
                         Reason::OperatorUnavailable,
                         "key generation: an operator's shares did not arrive",
                     ));
                 }
+                tokio::time::sleep(LOOK).await;
             }
         };
         let (sent, came) = tokio::join!(try_join_all(sends), incoming);
         sent?;
         came?;
-        let shares = self.with(&run, |state| std::mem::take(&mut state.shares))?;
         self.core
             .signer
-            .dkg_finish(run, ids(run, count), shares)
+            .dkg_finish(run, ids(run, count), BTreeMap::new())
             .await
             .map_err(signer_refused)
     }
 
-    fn shares(&self, from: OperatorIndex, shares: Shares) -> Result<DkgReply, Refusal> {
-        self.with(&shares.run, |state| {
-            if usize::try_from(state.count) != Ok(shares.shares.len()) {
-                return Err(refused(from, "sent shares for another number of keys"));
-            }
-            state.shares.entry(from).or_insert_with(|| {
-                shares
-                    .shares
-                    .iter()
-                    .map(|share| Zeroizing::new(*share))
-                    .collect()
-            });
-            state.arrived.notify_waiters();
-            Ok(DkgReply::Taken)
-        })?
+    async fn shares(&self, from: OperatorIndex, shares: Shares) -> Result<DkgReply, Refusal> {
+        let kept = shares
+            .shares
+            .iter()
+            .map(|share| Zeroizing::new(*share))
+            .collect();
+        self.core
+            .signer
+            .dkg_take(shares.run, from, kept)
+            .await
+            .map_err(signer_refused)?;
+        Ok(DkgReply::Taken)
     }
 
     async fn store_keys(
@@ -388,33 +362,6 @@ impl Keyshares {
             })?;
         }
         Ok(())
-    }
-
-    fn check_coordinator(&self, from: OperatorIndex, run: &[u8; 16]) -> Result<(), Refusal> {
-        self.with(run, |state| {
-            if state.coordinator == from {
-                Ok(())
-            } else {
-                Err(refused(from, "does not coordinate this run"))
-            }
-        })?
-    }
-
-    fn with<T>(&self, run: &[u8; 16], work: impl FnOnce(&mut Run) -> T) -> Result<T, Refusal> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.get_mut(run).map(work).ok_or_else(|| {
-            Refusal::new(
-                Reason::MissingEntity,
-                "this key generation run is unknown or has lapsed",
-            )
-        })
-    }
-
-    fn forget(&self, run: &[u8; 16]) {
-        self.runs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(run);
     }
 }
 

@@ -30,6 +30,8 @@ pub enum BatchError {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Item {
     pub(super) number: u32,
+    /// The request that it is for, if there is one.
+    pub(super) trace: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -78,10 +80,12 @@ mod tests {
         let items = [
             Item {
                 number: 7,
+                trace: Some("t".into()),
                 body: vec![1, 2],
             },
             Item {
                 number: 8,
+                trace: None,
                 body: Vec::new(),
             },
         ];

@@ -9,6 +9,8 @@ use tinderbox_rpc::proto::peer::Envelope;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::trace;
+
 use super::batch::{Answer, FULL, Item, MAX_MESSAGES, open, seal};
 
 /// Envelopes under way at a time.
@@ -57,6 +59,7 @@ impl Health {
 }
 
 struct Ask {
+    trace: Option<String>,
     body: Vec<u8>,
     answer: oneshot::Sender<Result<Vec<u8>, String>>,
 }
@@ -85,7 +88,11 @@ impl Lane {
     pub(super) async fn ask(&self, body: Vec<u8>) -> Result<Vec<u8>, String> {
         let (answer, wait) = oneshot::channel();
         self.queue
-            .try_send(Ask { body, answer })
+            .try_send(Ask {
+                trace: trace::current().map(|trace| trace.to_string()),
+                body,
+                answer,
+            })
             .map_err(|_| "too many messages wait for it".to_owned())?;
         match tokio::time::timeout(self.limit, wait).await {
             Ok(Ok(answer)) => answer,
@@ -139,6 +146,7 @@ where
         .map(|(number, ask)| {
             let item = Item {
                 number,
+                trace: ask.trace,
                 body: ask.body,
             };
             (item, Some(ask.answer))

@@ -7,9 +7,11 @@
 
 mod batch;
 mod client;
+mod hello;
 mod lane;
 mod server;
 
 pub use batch::BatchError;
 pub use client::{PeerClient, PeerTarget};
+pub use hello::Hello;
 pub use server::PeerServer;

@@ -10,11 +10,14 @@ use tinderbox_frost::OperatorIndex;
 use tinderbox_rpc::peer::Peer;
 use tinderbox_rpc::proto::peer::Envelope;
 use tinderbox_rpc::proto::peer::peer_service_server::PeerService;
+use tinderbox_rpc::server::TraceId;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
+use super::Hello;
 use super::batch::{Answer, BatchError, Item, decode, encode, open, seal};
 use crate::keyshares::DkgMessage;
-use crate::{Engine, Keyshares};
+use crate::{Engine, Keyshares, trace};
 
 /// Nonces that an operator may fetch in one go.
 const MAX_NONCES: u32 = 20_000;
@@ -24,13 +27,18 @@ const MAX_NONCES: u32 = 20_000;
 pub struct PeerServer {
     engine: Engine,
     keyshares: Keyshares,
+    hello: Hello,
 }
 
 impl PeerServer {
     /// A server in front of these.
     #[must_use]
-    pub const fn new(engine: Engine, keyshares: Keyshares) -> Self {
-        Self { engine, keyshares }
+    pub const fn new(engine: Engine, keyshares: Keyshares, hello: Hello) -> Self {
+        Self {
+            engine,
+            keyshares,
+            hello,
+        }
     }
 
     /// Answers every message of an envelope, all at once.
@@ -55,11 +63,17 @@ impl PeerServer {
         let tasks = items.into_iter().map(|item| {
             let server = self.clone();
             async move {
-                let work = tokio::spawn(async move {
+                let trace = item.trace.as_deref().and_then(TraceId::parse);
+                let span = match &trace {
+                    Some(trace) => tracing::info_span!("peer", trace_id = %trace, from = from.0),
+                    None => tracing::info_span!("peer", from = from.0),
+                };
+                let work = async move {
                     let message: Q = decode(&item.body).map_err(|error| error.to_string())?;
                     let answer = handle(server, from, message).await?;
                     encode(&answer).map_err(|error| error.to_string())
-                });
+                };
+                let work = tokio::spawn(trace::within(trace, work).instrument(span));
                 Answer {
                     number: item.number,
                     body: work
@@ -117,5 +131,16 @@ impl PeerService for PeerServer {
                 .map_err(|error| error.to_string())
         })
         .await
+    }
+
+    async fn hello(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let from = Peer::of(&request)?.operator;
+        let theirs = Hello::open(request.get_ref()).map_err(refuse)?;
+        tracing::debug!(?from, ?theirs, "an operator asks who this is");
+        let own = Hello {
+            now: self.engine.core().clock.now(),
+            ..self.hello.clone()
+        };
+        Ok(Response::new(own.seal().map_err(refuse)?))
     }
 }

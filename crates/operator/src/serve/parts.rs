@@ -48,6 +48,7 @@ pub(super) fn api(config: &Config, core: &Core, tip: watch::Receiver<Option<Bloc
         keyshares: Keyshares::new(core.clone()),
         nonces: Nonces::new(core.clone()),
         tables: Tables::new(core.store.clone()),
+        hide_balances: config.hide_balances,
         limits: Arc::new(config.limits.clone()),
         streams: StreamLimit::new(&config.limits),
         hub: Hub::default(),

@@ -11,6 +11,8 @@ use crate::api::Api;
 use crate::config::Config;
 use crate::metrics::Readiness;
 
+/// How long flows may take to end.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long tasks may take to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -22,6 +24,8 @@ pub struct Running {
     pub(super) api: Api,
     pub(super) readiness: Readiness,
     pub(super) stop: CancellationToken,
+    pub(super) served: CancellationToken,
+    pub(super) last: CancellationToken,
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -74,12 +78,21 @@ impl Running {
         self.stop.cancelled().await;
     }
 
-    /// Stops: no new requests, running ones come to their end, background tasks end. Whatever is
-    /// cut off is finished after the next start.
+    /// Stops: no new requests, running ones come to their end, also the flows of wallets that hung
+    /// up; only then operators are not answered any more and background tasks end. Whatever is cut
+    /// off is finished after the next start, or by another process of this operator.
     pub async fn stop(mut self) {
         self.stop.cancel();
         // Streams have no end of their own.
         self.api.hub.close();
+        let drained = async {
+            self.served.cancelled().await;
+            self.api.engine.idle().await;
+        };
+        if tokio::time::timeout(DRAIN_PATIENCE, drained).await.is_err() {
+            tracing::warn!("some flows did not end in time; they are finished later");
+        }
+        self.last.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
             tracing::warn!("some tasks did not end in time; cutting them off");

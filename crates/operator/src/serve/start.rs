@@ -3,18 +3,21 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tinderbox_chain::{Follower, Rpc};
+use tinderbox_chain::{BlockRef, Follower, Rpc};
+use tinderbox_protocol::BlockHeight;
 use tinderbox_rpc::peer::{self, Directory, PeerCertificate};
 use tinderbox_rpc::server::{self, services};
 use tinderbox_rpc::session::{AuthnService, Sessions, system_clock};
 use tinderbox_rpc::tls::Certificate;
+use tinderbox_store::Database;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::parts::{api, certify, connect_node, connect_peers, first_block, open_signer, site};
-use super::tasks::{refill, retire, sweep};
+use super::tasks::{read_tip, refill, retire, sweep, warm};
 use super::{Running, StartError};
 use crate::api::mock::MockService;
 use crate::api::service::SparkService;
@@ -24,8 +27,10 @@ use crate::api::{Api, authn};
 use crate::chain::{Duties, Watchtower, run_flips};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::events::{Log, run_purge};
+use crate::lease::Lease;
 use crate::metrics::{self, Readiness};
-use crate::peer::{PeerClient, PeerServer};
+use crate::peer::{Hello, PeerClient, PeerServer};
 use crate::returns::Returns;
 use crate::{Core, Events};
 
@@ -55,18 +60,27 @@ impl Operator {
         };
         let duties = Duties::new(&core);
         let first = first_block(&config, &duties, &rpc).await?;
-        let follower = Follower::new(rpc, duties.clone(), first);
-        let api = api(&config, &core, follower.tip());
+        let lease = match &config.database {
+            Database::Sqlite { .. } => Lease::alone(),
+            Database::Postgres { .. } => {
+                Lease::shared("duties", core.store.clone(), core.clock.clone())
+            }
+        };
+        let tip = Arc::new(watch::Sender::new(duties.tip().await?));
+        let api = api(&config, &core, tip.subscribe());
+        let chain = Chain { rpc, first, tip };
         let sessions = authn::sessions(&core).await?;
         let starting = Starting {
             config,
             api,
             duties,
             peers,
+            lease,
             stop: CancellationToken::new(),
+            last: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
-        starting.run(follower, sessions, certificate).await
+        starting.run(chain, sessions, certificate).await
     }
 }
 
@@ -76,14 +90,24 @@ struct Starting {
     api: Api,
     duties: Duties,
     peers: Arc<PeerClient>,
+    lease: Lease,
     stop: CancellationToken,
+    /// Cancelled when the flows of this process have ended.
+    last: CancellationToken,
     tasks: JoinSet<()>,
+}
+
+/// What it takes to follow the chain.
+struct Chain {
+    rpc: Rpc,
+    first: BlockHeight,
+    tip: Arc<watch::Sender<Option<BlockRef>>>,
 }
 
 impl Starting {
     async fn run(
         mut self,
-        follower: Follower<Rpc, Duties>,
+        chain: Chain,
         sessions: Arc<Sessions>,
         certificate: PeerCertificate,
     ) -> Result<Running, StartError> {
@@ -115,41 +139,47 @@ impl Starting {
             peers: self.peers.clone(),
         };
 
-        let tip = follower.tip();
-        self.follow(follower);
         let stop = self.stop.clone();
-        self.spawn(
-            "watchtower",
-            Watchtower::new(&self.api.core).run(tip, stop.clone().cancelled_owned()),
-        );
-        self.spawn(
-            "deposits",
-            run_flips(self.duties.clone(), stop.clone().cancelled_owned()),
-        );
-        self.spawn(
-            "returns",
-            Returns::new(self.api.engine.clone()).run(stop.clone().cancelled_owned()),
-        );
+        let lease = self.lease.clone().run(self.last.clone().cancelled_owned());
+        self.spawn("lease", lease);
+        self.follow(chain);
+        let (core, tip) = (self.api.core.clone(), self.api.tip.clone());
+        self.duty("watchtower", move |stop| {
+            Watchtower::new(&core).run(tip.clone(), stop.cancelled_owned())
+        });
+        let duties = self.duties.clone();
+        self.duty("deposits", move |stop| {
+            run_flips(duties.clone(), stop.cancelled_owned())
+        });
+        let engine = self.api.engine.clone();
+        self.duty("returns", move |stop| {
+            Returns::new(engine.clone()).run(stop.cancelled_owned())
+        });
         let changes = self.api.core.events.listen();
+        let log = Log::new(&self.api.core);
         self.spawn(
             "events",
-            self.api
-                .hub
-                .clone()
-                .run(self.api.clone(), changes, stop.clone().cancelled_owned()),
-        );
-        self.spawn(
-            "purge",
-            authn::run_purge(
-                self.api.core.clone(),
-                self.config.pool.nonce_lifetime,
+            self.api.hub.clone().run(
+                self.api.clone(),
+                log.clone(),
+                changes,
                 stop.clone().cancelled_owned(),
             ),
         );
-        self.until_stop("recovery", self.api.engine.clone().run_recovery());
-        self.until_stop("pool", refill(self.api.clone(), self.config.pool.keyshares));
-        self.until_stop("epochs", retire(self.api.core.clone()));
-        self.until_stop("streams", sweep(self.api.hub.clone()));
+        self.duty("notices", move |stop| {
+            run_purge(log.clone(), stop.cancelled_owned())
+        });
+        let (core, lifetime) = (self.api.core.clone(), self.config.pool.nonce_lifetime);
+        self.duty("purge", move |stop| {
+            authn::run_purge(core.clone(), lifetime, stop.cancelled_owned())
+        });
+        self.until_last("recovery", self.api.engine.clone().run_recovery());
+        let (api, target) = (self.api.clone(), self.config.pool.keyshares);
+        self.duty("pool", move |stop| until(stop, refill(api.clone(), target)));
+        let core = self.api.core.clone();
+        self.duty("epochs", move |stop| until(stop, retire(core.clone())));
+        self.until_last("nonces", warm(self.api.clone()));
+        self.until_last("streams", sweep(self.api.hub.clone()));
 
         let spark = SparkService::new(self.api.clone());
         let mut routes = Routes::new(services::spark(spark, &settings))
@@ -168,19 +198,29 @@ impl Starting {
         }
         let public = public.with_sessions(sessions, system_clock());
         let ended = stop.clone().cancelled_owned();
+        let served = CancellationToken::new();
+        let guard = served.clone().drop_guard();
         self.spawn("wallets", async move {
-            report("wallets", public.serve(routes, ended).await)
+            report("wallets", public.serve(routes, ended).await);
+            drop(guard);
         });
-        let handler = PeerServer::new(self.api.engine.clone(), self.api.keyshares.clone());
+        let handler = PeerServer::new(
+            self.api.engine.clone(),
+            self.api.keyshares.clone(),
+            Hello::of(&self.config, self.api.now()),
+        );
         let routes = Routes::new(services::peer(handler, &peer_settings));
         // Operators may still need answers while wallets' requests come to their end.
-        let ended = stop.clone().cancelled_owned();
+        let ended = self.last.clone().cancelled_owned();
         self.spawn("operators", async move {
             report("operators", peer.serve(routes, ended).await)
         });
         let metrics = observed.map(|(listener, address)| {
-            let serving =
-                metrics::serve(listener, readiness.clone(), stop.clone().cancelled_owned());
+            let serving = metrics::serve(
+                listener,
+                readiness.clone(),
+                self.last.clone().cancelled_owned(),
+            );
             self.spawn("metrics", async move { report("metrics", serving.await) });
             address
         });
@@ -198,6 +238,8 @@ impl Starting {
             api: self.api,
             readiness,
             stop: self.stop,
+            served,
+            last: self.last,
             tasks: self.tasks,
         })
     }
@@ -217,27 +259,60 @@ impl Starting {
         });
     }
 
-    /// A task without an end of its own.
-    fn until_stop(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.spawn(name, async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = task => {}
-            }
-        });
+    /// A task without an end of its own, which goes on until flows have ended.
+    fn until_last(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let last = self.last.clone();
+        self.spawn(name, until(last, task));
+    }
+
+    /// A task that one of the operator's processes does.
+    fn duty<F>(
+        &mut self,
+        name: &'static str,
+        make: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let lease = self.lease.clone();
+        self.spawn(name, lease.while_held(self.stop.clone(), make));
     }
 
     /// Follows the chain; if that is impossible the operator stops, since everything that it says
-    /// about deposits and exits would be wrong.
-    fn follow(&mut self, mut follower: Follower<Rpc, Duties>) {
-        let stop = self.stop.clone();
-        self.spawn("chain", async move {
-            if let Err(error) = follower.run(stop.clone().cancelled_owned()).await {
-                tracing::error!(%error, "the chain cannot be followed; stopping");
-                stop.cancel();
+    /// about deposits and exits would be wrong. While another process follows, its progress is
+    /// read from the database.
+    fn follow(&mut self, chain: Chain) {
+        let Chain { rpc, first, tip } = chain;
+        let (duties, all, told) = (self.duties.clone(), self.stop.clone(), Arc::clone(&tip));
+        self.duty("chain", move |stop| {
+            let (duties, all, told) = (duties.clone(), all.clone(), Arc::clone(&told));
+            let mut follower = Follower::new(rpc.clone(), duties, first);
+            async move {
+                let mut seen = follower.tip();
+                let telling = async {
+                    while seen.changed().await.is_ok() {
+                        told.send_replace(*seen.borrow_and_update());
+                    }
+                };
+                let following = follower.run(stop.cancelled_owned());
+                tokio::select! {
+                    outcome = following => if let Err(error) = outcome {
+                        tracing::error!(%error, "the chain cannot be followed; stopping");
+                        all.cancel();
+                    },
+                    () = telling => {}
+                }
             }
         });
+        let (duties, held) = (self.duties.clone(), self.lease.held());
+        let stop = self.stop.clone();
+        self.spawn("tip", until(stop, read_tip(duties, held, tip)));
+    }
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
     }
 }
 

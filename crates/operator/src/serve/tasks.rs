@@ -1,14 +1,18 @@
 //! What an operator does all the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tinderbox_chain::BlockRef;
 use tinderbox_flows::record::Index;
 use tinderbox_flows::rows::TransferRow;
 use tinderbox_store::Scan;
+use tokio::sync::watch;
 
 use crate::Core;
 use crate::api::Api;
 use crate::api::events::Hub;
+use crate::chain::Duties;
 use crate::tables::Tables;
 
 /// How often the pool of key shares is looked at.
@@ -19,6 +23,8 @@ const FIRST_KEYSHARES: u32 = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after a refill that failed.
 const REFILL_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is read how far another process is.
+const READ_TIP: Duration = Duration::from_millis(250);
 /// How often staged tweaks that nobody needs are made unreadable.
 const RETIRE: Duration = Duration::from_secs(60);
 
@@ -26,7 +32,6 @@ const RETIRE: Duration = Duration::from_secs(60);
 pub(super) async fn refill(api: Api, target: u32) {
     let mut pause = FIRST_PAUSE;
     let mut wanted = target.min(FIRST_KEYSHARES);
-    let mut warm = false;
     loop {
         let limit = usize::try_from(wanted).unwrap_or(usize::MAX);
         let have = api.keyshares.count(limit).await;
@@ -45,10 +50,6 @@ pub(super) async fn refill(api: Api, target: u32) {
                 if made > 0 {
                     tracing::info!(made, "key shares were made");
                 }
-                if !warm {
-                    api.nonces.warm().await;
-                    warm = true;
-                }
                 pause = if wanted == target {
                     REFILL
                 } else {
@@ -62,6 +63,41 @@ pub(super) async fn refill(api: Api, target: u32) {
             }
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Fetches nonces ahead, once there are key shares: then everybody is up.
+pub(super) async fn warm(api: Api) {
+    while !matches!(api.keyshares.count(1).await, Ok(1..)) {
+        tokio::time::sleep(FIRST_PAUSE).await;
+    }
+    api.nonces.warm().await;
+}
+
+/// While another process of this operator follows the chain: how far it is.
+pub(super) async fn read_tip(
+    duties: Duties,
+    held: watch::Receiver<bool>,
+    tip: Arc<watch::Sender<Option<BlockRef>>>,
+) {
+    loop {
+        tokio::time::sleep(READ_TIP).await;
+        if *held.borrow() {
+            continue;
+        }
+        match duties.tip().await {
+            Ok(now) => {
+                if let Some(block) = now {
+                    metrics::gauge!("tinderbox_chain_height").set(f64::from(block.height.0));
+                }
+                tip.send_if_modified(|known| {
+                    let new = *known != now;
+                    *known = now;
+                    new
+                });
+            }
+            Err(error) => tracing::warn!(%error, "the chain's progress could not be read"),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl Network {
                     threshold: 2,
                     deposit_confirmations: 3,
                     mock: true,
+                    hide_balances: false,
                     ssps: Vec::new(),
                     listen: ListenSection {
                         public: "127.0.0.1:0".into(),

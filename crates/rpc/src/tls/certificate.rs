@@ -103,6 +103,18 @@ impl Certificate {
     }
 }
 
+/// When the first certificate of a PEM file ends, in unix seconds.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Pem`] naming the file.
+pub fn not_after(chain: &Path) -> Result<u64, Error> {
+    let pem = read(chain)?;
+    let der = CertificateDer::from_pem_slice(&pem).map_err(|problem| bad_pem(chain, problem))?;
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(&der).map_err(|problem| bad_pem(chain, problem))?;
+    Ok(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0))
+}
+
 fn sign(names: &[String], key: &rcgen::KeyPair) -> Result<rcgen::Certificate, Error> {
     let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     for name in names {

@@ -7,7 +7,7 @@ mod certificate;
 
 use std::sync::Arc;
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, not_after};
 use rustls::crypto::CryptoProvider;
 
 use crate::Error;

@@ -94,6 +94,7 @@ impl SparkService for Probe {
         let panics = request.get_ref().identity_public_key == [0xff];
         let connected = SubscribeToEventsResponse {
             event: Some(Event::Connected(ConnectedEvent {})),
+            ..SubscribeToEventsResponse::default()
         };
         let stream = futures::StreamExt::chain(
             futures::stream::iter([Ok(connected)]),

@@ -58,6 +58,7 @@ impl Core {
             let run = Run {
                 created: now,
                 count: size,
+                taken: Dealt::new(),
                 step: Step::Busy,
             };
             runs.insert(id, run);
@@ -157,7 +158,15 @@ impl Core {
         ids: &[[u8; 16]],
         shares: &Dealt,
     ) -> Result<(Vec<NewKeyshare>, Ticket), SignerError> {
+        let kept;
+        let shares = if shares.is_empty() {
+            kept = self.runs.kept(&id, Dealt::clone)?;
+            &kept
+        } else {
+            shares
+        };
         let input = input_hash(ids, shares);
+        let names = input_hash(ids, &Dealt::new());
         let now = self.clock.unix_seconds();
         let (count, step) = self.runs.take(&id, now, self.config.dkg_seconds)?;
         let (packages, dealt, secrets) = match step {
@@ -168,16 +177,20 @@ impl Core {
             } => (packages, dealt, secrets),
             Step::Done {
                 input: before,
+                ids: named,
                 keys,
                 ticket,
             } => {
-                let answer = if before == input {
+                // Kept shares are wiped by then: the same ids ask for the same keys.
+                let same = before == input || (shares.is_empty() && named == names);
+                let answer = if same {
                     Ok((keys.clone(), ticket))
                 } else {
                     Err(failed("this run is over; start a new one"))
                 };
                 let step = Step::Done {
                     input: before,
+                    ids: named,
                     keys,
                     ticket,
                 };
@@ -210,10 +223,12 @@ impl Core {
             Ok((keys, ticket)) => {
                 let step = Step::Done {
                     input,
+                    ids: names,
                     keys: keys.clone(),
                     ticket,
                 };
                 self.runs.put(&id, step)?;
+                self.runs.wipe(&id)?;
                 Ok((keys, ticket))
             }
             Err(error) => self.runs.abort(&id, error),

@@ -230,6 +230,20 @@ impl Signer for Local {
         work::blocking(move || core.dkg_round2(run, packages)).await
     }
 
+    async fn dkg_take(
+        &self,
+        run: [u8; 16],
+        from: OperatorIndex,
+        shares: Vec<Zeroizing<[u8; 32]>>,
+    ) -> Result<(), SignerError> {
+        self.core.runs.keep(&run, from, shares)
+    }
+
+    async fn dkg_taken(&self, run: [u8; 16]) -> Result<u64, SignerError> {
+        let count = self.core.runs.kept(&run, BTreeMap::len)?;
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
     async fn dkg_finish(
         &self,
         run: [u8; 16],

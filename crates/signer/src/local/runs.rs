@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) created: u64,
     /// How many keys.
     pub(super) count: usize,
+    /// Shares that came for this operator.
+    pub(super) taken: Dealt,
     pub(super) step: Step,
 }
 
@@ -43,6 +45,7 @@ pub(super) enum Step {
     /// The new shares are sealed; from this input.
     Done {
         input: [u8; 32],
+        ids: [u8; 32],
         keys: Vec<NewKeyshare>,
         ticket: Ticket,
     },
@@ -72,14 +75,51 @@ impl Runs {
     ) -> Result<(usize, Step), SignerError> {
         let mut runs = self.lock()?;
         forget_old(&mut runs, now, seconds);
-        let run = runs
-            .get_mut(id)
-            .ok_or_else(|| failed("this run is unknown or took too long; start a new one"))?;
+        let run = runs.get_mut(id).ok_or_else(unknown)?;
         match &run.step {
             Step::Busy => Err(failed("this run is being worked on; ask again")),
             Step::Failed(why) => Err(SignerError::Dkg(why.clone())),
             _ => Ok((run.count, std::mem::replace(&mut run.step, Step::Busy))),
         }
+    }
+
+    /// Keeps shares that came from `from`.
+    pub(super) fn keep(
+        &self,
+        id: &[u8; 16],
+        from: OperatorIndex,
+        shares: Vec<Secret>,
+    ) -> Result<(), SignerError> {
+        let mut runs = self.lock()?;
+        let run = runs.get_mut(id).ok_or_else(unknown)?;
+        if shares.len() != run.count {
+            return Err(failed(&format!(
+                "{} shares of {from} for {} keys; ask it again",
+                shares.len(),
+                run.count
+            )));
+        }
+        if !run.is_over() {
+            run.taken.entry(from).or_insert(shares);
+        }
+        Ok(())
+    }
+
+    /// Shares that were kept: how many operators', or all.
+    pub(super) fn kept<T>(
+        &self,
+        id: &[u8; 16],
+        read: impl FnOnce(&Dealt) -> T,
+    ) -> Result<T, SignerError> {
+        Ok(read(&self.lock()?.get(id).ok_or_else(unknown)?.taken))
+    }
+
+    /// Wipes the shares that were kept: they have served.
+    pub(super) fn wipe(&self, id: &[u8; 16]) -> Result<(), SignerError> {
+        if let Some(run) = self.lock()?.get_mut(id) {
+            run.taken.clear();
+        }
+        Ok(())
     }
 
     /// Puts a step back.
@@ -116,6 +156,10 @@ pub(super) fn forget_one_over(runs: &mut HashMap<[u8; 16], Run>, most: usize) {
     if let Some(oldest) = oldest {
         runs.remove(&oldest);
     }
+}
+
+fn unknown() -> SignerError {
+    failed("this run is unknown or took too long; start a new one")
 }
 
 pub(super) fn failed(why: &str) -> SignerError {

@@ -116,6 +116,8 @@ pub(super) enum Call {
     DkgFinish([u8; 16], Vec<[u8; 16]>, Dealt<Secret>),
     Unsettled(u32),
     Collect(Vec<([u8; 16], SealedShare)>, u64),
+    DkgTake([u8; 16], OperatorIndex, Vec<Secret>),
+    DkgTaken([u8; 16]),
 }
 
 /// What a call gave.
@@ -168,6 +170,12 @@ impl Call {
             Self::DkgFinish(run, ids, shares) => {
                 Answer::Keyshares(signer.dkg_finish(run, ids, dealt(shares)).await?)
             }
+            Self::DkgTake(run, from, shares) => {
+                let shares = shares.into_iter().map(Into::into).collect();
+                signer.dkg_take(run, from, shares).await?;
+                Answer::Done
+            }
+            Self::DkgTaken(run) => Answer::Number(signer.dkg_taken(run).await?),
             Self::Unsettled(limit) => Answer::Ids(signer.unsettled(limit).await?),
             Self::Collect(current, age) => Answer::Number(signer.collect(current, age).await?),
         })

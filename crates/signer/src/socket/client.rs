@@ -390,6 +390,20 @@ impl Signer for SocketSigner {
         }
     }
 
+    async fn dkg_take(
+        &self,
+        run: [u8; 16],
+        from: OperatorIndex,
+        shares: Vec<Zeroizing<[u8; 32]>>,
+    ) -> Result<(), SignerError> {
+        let shares = shares.into_iter().map(Into::into).collect();
+        self.done(Call::DkgTake(run, from, shares)).await
+    }
+
+    async fn dkg_taken(&self, run: [u8; 16]) -> Result<u64, SignerError> {
+        self.number(Call::DkgTaken(run)).await
+    }
+
     async fn dkg_finish(
         &self,
         run: [u8; 16],

@@ -125,6 +125,41 @@ async fn a_broken_stream_is_opened_again_and_nothing_is_missed() {
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_where_the_last_one_ended() {
+    let world = World::of_bob().await;
+    world.operators[0].with(|script| script.resumes = true);
+    let payment = unannounced(&world);
+    let mut events = world.wallet.events();
+    let _running = world.wallet.run_auto_claim();
+    wait_for(&mut events, connected).await;
+    let tell = |transfer: &spark::Transfer| {
+        world.operators[0].emit(Event::SenderTransfer(spark::TransferEvent {
+            transfer: Some(transfer.clone()),
+            trace_id: String::new(),
+        }));
+    };
+    tell(&payment);
+    let changed =
+        |event: &WalletEvent| matches!(event, WalletEvent::SentChanged { .. }).then_some(());
+    wait_for(&mut events, changed).await;
+    world.operators[0].end_streams();
+    // It waits, but a stream that goes on needs no look around: the operator tells of it.
+    world.operators[0].with(|script| script.pending = vec![payment.clone()]);
+    wait_for(&mut events, connected).await;
+    assert_eq!(
+        world.operators[0].with(|script| script.resumed_after.clone()),
+        [1],
+        "the cursor of the event that was seen last"
+    );
+    world.operators[0].emit(Event::ReceiverTransfer(spark::TransferEvent {
+        transfer: Some(payment),
+        trace_id: String::new(),
+    }));
+    assert_eq!(wait_for(&mut events, received).await, Sats(100_000));
+    assert_eq!(world.operators[0].with(|script| script.claims.len()), 1);
+}
+
+#[tokio::test]
 async fn a_payment_that_is_not_believed_is_told_and_does_not_end_the_task() {
     let world = World::of_bob().await;
     let good = unannounced(&world);

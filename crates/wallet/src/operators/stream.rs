@@ -18,8 +18,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Something that an operator tells a wallet.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// The stream stands; events from now on are not missed.
-    Connected,
+    /// The stream stands; events from now on are not missed. True: nor are those since the last
+    /// stream.
+    Connected(bool),
     /// Nothing happened.
     Heartbeat,
     /// Money for this wallet waits to be claimed.
@@ -35,23 +36,31 @@ pub(crate) enum Event {
 /// A stream of events.
 pub(crate) struct Events {
     stream: Streaming<tinderbox_rpc::proto::spark::SubscribeToEventsResponse>,
+    cursor: Vec<u8>,
 }
 
 impl Events {
-    /// Opens the stream at one operator.
-    pub(crate) async fn open(operator: &Operator, identity: Vec<u8>) -> Result<Self> {
+    /// Opens the stream at one operator, if possible behind `cursor`, where an earlier one ended.
+    pub(crate) async fn open(
+        operator: &Operator,
+        identity: Vec<u8>,
+        cursor: Vec<u8>,
+    ) -> Result<Self> {
         let mut renewed = false;
         loop {
             let session = operator.session().await?;
             // No time limit: it is open for as long as it holds.
             let mut request = Request::new(SubscribeToEventsRequest {
                 identity_public_key: identity.clone(),
+                resume_after: cursor.clone(),
+                every_change: true,
             });
             authorize(&mut request, &session);
             match operator.client().await?.subscribe_to_events(request).await {
                 Ok(reply) => {
                     return Ok(Self {
                         stream: reply.into_inner(),
+                        cursor,
                     });
                 }
                 Err(status) if status.message().contains("token has expired") && !renewed => {
@@ -63,10 +72,19 @@ impl Events {
         }
     }
 
+    /// Where the stream is: all before it was handed out. For the next stream of this operator;
+    /// empty if the operator says nothing of it.
+    pub(crate) fn cursor(&self) -> &[u8] {
+        &self.cursor
+    }
+
     /// The next event; `None` when the stream is over, whatever ended it.
     pub(crate) async fn next(&mut self, operator: &Operator) -> Result<Option<Event>> {
         match tokio::time::timeout(SILENCE, self.stream.message()).await {
-            Ok(Ok(Some(message))) => Ok(Some(read(message.event))),
+            Ok(Ok(Some(message))) => {
+                self.cursor = message.cursor;
+                Ok(Some(read(message.event, message.resumed)))
+            }
             Ok(Ok(None)) => Ok(None),
             Ok(Err(status)) => Err(operator.refused("subscribe_to_events", &status)),
             Err(_) => Err(Error::Unreachable {
@@ -78,7 +96,7 @@ impl Events {
     }
 }
 
-fn read(event: Option<Wire>) -> Event {
+fn read(event: Option<Wire>, resumed: bool) -> Event {
     let transfer = |event: tinderbox_rpc::proto::spark::TransferEvent| {
         event
             .transfer
@@ -87,7 +105,7 @@ fn read(event: Option<Wire>) -> Event {
             .map(Box::new)
     };
     match event {
-        Some(Wire::Connected(_)) => Event::Connected,
+        Some(Wire::Connected(_)) => Event::Connected(resumed),
         Some(Wire::Heartbeat(_)) => Event::Heartbeat,
         Some(Wire::ReceiverTransfer(event)) => {
             transfer(event).map_or(Event::Other, Event::Received)

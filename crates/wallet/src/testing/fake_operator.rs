@@ -57,6 +57,12 @@ pub(crate) struct Script {
     streams: Vec<mpsc::UnboundedSender<Result<spark::SubscribeToEventsResponse, Status>>>,
     /// Streams opened so far.
     pub(crate) subscriptions: usize,
+    /// The place of the last event.
+    pub(crate) place: u8,
+    /// Where the last subscription wanted to go on.
+    pub(crate) resumed_after: Vec<u8>,
+    /// True: streams go on where wallets want them to.
+    pub(crate) resumes: bool,
     /// How far in the past tokens expire, in seconds, to try stale ones.
     pub(crate) lifetime: i64,
 }
@@ -106,10 +112,14 @@ impl FakeOperator {
     /// Sends an event to everybody who listens.
     pub(crate) fn emit(&self, event: spark::subscribe_to_events_response::Event) {
         self.with(|script| {
+            script.place += 1;
+            let place = script.place;
             script.streams.retain(|stream| {
                 stream
                     .send(Ok(spark::SubscribeToEventsResponse {
                         event: Some(event.clone()),
+                        cursor: vec![place],
+                        resumed: false,
                     }))
                     .is_ok()
             });
@@ -329,10 +339,14 @@ impl SparkService for Handler {
         let (sender, receiver) = mpsc::unbounded_channel();
         let connected =
             spark::subscribe_to_events_response::Event::Connected(spark::ConnectedEvent {});
+        let mut script = self.0.lock().unwrap();
+        script.resumed_after = request.into_inner().resume_after;
+        let resumed = script.resumes && !script.resumed_after.is_empty();
         let _ = sender.send(Ok(spark::SubscribeToEventsResponse {
             event: Some(connected),
+            cursor: vec![script.place],
+            resumed,
         }));
-        let mut script = self.0.lock().unwrap();
         script.streams.push(sender);
         script.subscriptions += 1;
         let stream = futures::stream::unfold(receiver, |mut receiver| async move {

@@ -1,207 +1,305 @@
-//! From changed rows to events, once for all streams.
+//! From the log to events, once for all streams of this process.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::flow::Touch;
 use tinderbox_flows::refusal::Refusal;
-use tinderbox_flows::rows::{ClaimPhase, NodeStatus, TransferRow, TransferStatus};
-use tinderbox_protocol::{LeafId, TransferId};
+use tinderbox_flows::rows::Subject;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::render::{Wanted, render};
 use crate::api::Api;
 use crate::convert::spark::subscribe_to_events_response::Event;
-use crate::convert::spark::{DepositEvent, TransferEvent};
-use crate::convert::transfer::View;
+use crate::events::{Cursor, Entry, Log};
 
 /// Events that one stream may fall behind before it is ended.
 const BACKLOG: usize = 256;
+/// How often the log is looked at although this process wrote nothing: other processes of the same
+/// operator may have.
+const LOOK: Duration = Duration::from_millis(150);
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Failures in a row after which what cannot be read is left out.
+const MOST_FAILURES: u32 = 20;
+/// Shortest time between two looks.
+const GATHER: Duration = Duration::from_millis(15);
+/// Notices read in one go.
+const CHUNK: usize = 512;
 
-type Listeners = HashMap<PublicKey, Vec<mpsc::Sender<Event>>>;
+/// An event with its place in the log.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The place.
+    pub place: u64,
+    /// The event; none if only the place is news.
+    pub event: Option<Event>,
+}
+
+struct Stream {
+    out: mpsc::Sender<Placed>,
+    /// Who listens; none without a session.
+    reader: Option<PublicKey>,
+    /// Every change, not only what the contract has events for.
+    all: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// How far the streams have been fed; none before the log was read.
+    at: Option<Cursor>,
+    streams: HashMap<PublicKey, Vec<Stream>>,
+}
 
 /// The streams of this process, by the wallet that they are about.
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<Listeners>>);
+pub struct Hub(Arc<Mutex<State>>);
+
+/// What a new stream listens to.
+pub struct Listening {
+    /// The place after which events come.
+    pub since: Cursor,
+    /// Events. The channel closes if its reader is too slow.
+    pub events: mpsc::Receiver<Placed>,
+}
 
 impl Hub {
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Events about `identity` from now on. The channel closes if its reader is too slow.
+    /// Events about `identity` from now on; none while the log has not been read.
     #[must_use]
-    pub fn listen(&self, identity: PublicKey) -> mpsc::Receiver<Event> {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        self.listeners().entry(identity).or_default().push(sender);
-        receiver
+    pub fn listen(
+        &self,
+        identity: PublicKey,
+        reader: Option<PublicKey>,
+        all: bool,
+    ) -> Option<Listening> {
+        let (out, events) = mpsc::channel(BACKLOG);
+        let mut state = self.state();
+        let since = state.at?;
+        state
+            .streams
+            .entry(identity)
+            .or_default()
+            .push(Stream { out, reader, all });
+        Some(Listening { since, events })
+    }
+
+    /// How far the streams have been fed.
+    #[must_use]
+    pub fn at(&self) -> Option<Cursor> {
+        self.state().at
     }
 
     /// Forgets streams that ended.
     pub fn sweep(&self) {
-        self.listeners().retain(|_, streams| {
-            streams.retain(|stream| !stream.is_closed());
+        self.state().streams.retain(|_, streams| {
+            streams.retain(|stream| !stream.out.is_closed());
             !streams.is_empty()
         });
     }
 
     /// Ends every stream.
     pub fn close(&self) {
-        self.listeners().clear();
+        self.state().streams.clear();
     }
 
-    fn has(&self, identity: &PublicKey) -> bool {
-        self.listeners().contains_key(identity)
-    }
-
-    fn send(&self, identity: &PublicKey, event: &Event) {
-        let mut listeners = self.listeners();
-        if let Some(streams) = listeners.get_mut(identity) {
-            // A reader that is too slow is let go: it comes back and asks for what it missed.
-            streams.retain(|stream| stream.try_send(event.clone()).is_ok());
-            if streams.is_empty() {
-                listeners.remove(identity);
-            }
-        }
-    }
-
-    /// Turns changes into events until `stop`. `changes` must have been listening before the
-    /// first stream began.
+    /// Feeds the streams from the log until `stop`. `calls` only say when to look.
     pub async fn run(
         self,
         api: Api,
-        mut changes: broadcast::Receiver<Touch>,
+        log: Log,
+        mut calls: broadcast::Receiver<Touch>,
         stop: impl Future<Output = ()>,
     ) {
         tokio::pin!(stop);
+        let mut failures = 0;
         loop {
-            let change = tokio::select! {
-                () = &mut stop => break,
-                change = changes.recv() => change,
-            };
-            let told = match change {
-                Ok(Touch::Transfer(id)) => self.transfer(&api, id).await,
-                Ok(Touch::Deposit(leaf)) => self.deposit(&api, leaf).await,
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(
-                        missed,
-                        "events came faster than they could be read; streams begin anew"
-                    );
-                    // Everybody comes back and asks.
-                    self.close();
-                    Ok(())
+            let begun = Instant::now();
+            let pause = match self.feed(&api, &log).await {
+                Ok(()) => {
+                    failures = 0;
+                    LOOK
                 }
-                Err(RecvError::Closed) => break,
+                Err(why) => {
+                    tracing::warn!(why, "events could not be read; trying again");
+                    failures += 1;
+                    if failures % MOST_FAILURES == 0 {
+                        self.skip(&log).await;
+                    }
+                    PAUSE
+                }
             };
-            if let Err(error) = told {
-                tracing::warn!(%error, "an event could not be read; streams begin anew");
-                self.close();
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(pause) => {}
+                called = calls.recv() => {
+                    if matches!(called, Err(RecvError::Closed)) {
+                        break;
+                    }
+                    // One look serves many calls: each costs a write.
+                    tokio::time::sleep_until(begun + GATHER).await;
+                    calls = calls.resubscribe();
+                }
             }
         }
         self.close();
     }
 
-    async fn transfer(&self, api: &Api, id: TransferId) -> Result<(), Refusal> {
-        let Some(row) = api
-            .tables
-            .get::<TransferRow>(TransferRow::id_of(&id))
-            .await?
-        else {
-            return Ok(());
+    /// Leaves out what cannot be read, so that everybody else hears what comes after it. All
+    /// streams begin anew.
+    async fn skip(&self, log: &Log) {
+        if let Ok(head) = log.head().await {
+            tracing::error!("notices were left out; streams begin anew");
+            let mut state = self.state();
+            state.at = Some(head);
+            state.streams.clear();
+        }
+    }
+
+    async fn feed(&self, api: &Api, log: &Log) -> Result<(), String> {
+        let head = log.advance().await.map_err(|error| error.to_string())?;
+        let mut at = match self.at() {
+            Some(at) if at.log == head.log => at,
+            _ => {
+                self.state().at = Some(head);
+                return Ok(());
+            }
         };
-        let (to_sender, to_receivers) = concerned(&row);
-        let mut told: Vec<(PublicKey, View, bool)> = Vec::new();
-        if to_sender && self.has(&row.sender) {
-            told.push((row.sender, View::of(&row, &row.sender), true));
-        }
-        if to_receivers {
-            let receivers = row.receivers.iter().enumerate();
-            told.extend(
-                receivers
-                    .filter(|(_, receiver)| self.has(&receiver.identity))
-                    .map(|(place, receiver)| (receiver.identity, View::Receiver(place), false)),
-            );
-        }
-        let views: Vec<(TransferRow, View)> = told
-            .iter()
-            .map(|(_, view, _)| (row.clone(), *view))
-            .collect();
-        for ((identity, _, as_sender), transfer) in told.iter().zip(api.show(&views).await?) {
-            let event = TransferEvent {
-                transfer: Some(transfer),
-                trace_id: String::new(),
+        while at.place < head.place {
+            let entries = log
+                .after(at.place, CHUNK)
+                .await
+                .map_err(|error| error.to_string())?;
+            let Some(last) = entries.last().map(|entry| entry.place) else {
+                break;
             };
-            let event = if *as_sender {
-                Event::SenderTransfer(event)
-            } else {
-                Event::ReceiverTransfer(event)
-            };
-            self.send(identity, &event);
+            let events = self
+                .events(api, &entries)
+                .await
+                .map_err(|refusal| refusal.to_string())?;
+            at.place = last;
+            self.send(at, &entries, events);
         }
         Ok(())
     }
 
-    async fn deposit(&self, api: &Api, leaf: LeafId) -> Result<(), Refusal> {
-        let node = api.nodes([leaf]).await?.into_iter().next();
-        // Wallets believe that a leaf of this event can be spent.
-        let Some(node) = node.filter(|node| node.status == NodeStatus::Available) else {
-            return Ok(());
-        };
-        let owner = node.owner;
-        if !self.has(&owner) {
-            return Ok(());
-        }
-        for node in api.tree_nodes(vec![node]).await?.into_values() {
-            let event = Event::Deposit(DepositEvent {
-                deposit: Some(node),
-                trace_id: String::new(),
-            });
-            self.send(&owner, &event);
-        }
-        Ok(())
-    }
-}
-
-/// Whether the sender and the receivers are told of a transfer in this state. Claims are no news
-/// to anybody but the claimer, who made them.
-fn concerned(row: &TransferRow) -> (bool, bool) {
-    match row.status {
-        TransferStatus::SenderInitiated
-        | TransferStatus::SenderKeyTweakPending
-        | TransferStatus::Returned => (true, false),
-        TransferStatus::SenderKeyTweaked => {
-            let fresh = row
-                .receivers
+    /// The events of those whom anybody listens for.
+    async fn events(
+        &self,
+        api: &Api,
+        entries: &[Entry],
+    ) -> Result<Vec<(Wanted, Option<Event>)>, Refusal> {
+        let wanted: Vec<Wanted> = {
+            let state = self.state();
+            entries
                 .iter()
-                .all(|receiver| receiver.phase == ClaimPhase::Pending);
-            (fresh, fresh)
+                .flat_map(Wanted::of)
+                .filter(|wanted| state.streams.contains_key(&wanted.told.identity))
+                .collect()
+        };
+        if wanted.is_empty() {
+            return Ok(Vec::new());
         }
-        // Over in a moment, with an event of its own.
-        TransferStatus::ApplyingSenderKeyTweak | TransferStatus::Completed => (false, false),
+        let events = render(api, &wanted).await?;
+        Ok(wanted.into_iter().zip(events).collect())
+    }
+
+    fn send(&self, at: Cursor, entries: &[Entry], events: Vec<(Wanted, Option<Event>)>) {
+        let mut state = self.state();
+        state.at = Some(at);
+        for (wanted, event) in events {
+            let Some(event) = event else { continue };
+            let Some(streams) = state.streams.get_mut(&wanted.told.identity) else {
+                continue;
+            };
+            // A reader that is too slow is let go: it comes back and asks for what it missed.
+            streams.retain(|stream| {
+                let concerns = stream.all || wanted.told.contract;
+                !concerns
+                    || stream
+                        .out
+                        .try_send(Placed {
+                            place: wanted.place,
+                            event: Some(event.clone()),
+                        })
+                        .is_ok()
+            });
+        }
+        for entry in entries {
+            if entry.notice.subject == Subject::Setting {
+                // Who may listen may have changed: all but the wallet itself come back and are
+                // asked again.
+                for told in &entry.notice.told {
+                    if let Some(streams) = state.streams.get_mut(&told.identity) {
+                        streams.retain(|stream| stream.reader == Some(told.identity));
+                    }
+                }
+            }
+        }
+        state.streams.retain(|_, streams| !streams.is_empty());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bitcoin::secp256k1::{SECP256K1, SecretKey};
+    use tinderbox_flows::rows::{Role, Told};
+    use tinderbox_protocol::LeafId;
 
     use super::*;
+    use crate::convert::spark::TransferEvent;
+
+    fn key(byte: u8) -> PublicKey {
+        SecretKey::from_slice(&[byte; 32])
+            .unwrap()
+            .public_key(SECP256K1)
+    }
+
+    const fn at(place: u64) -> Cursor {
+        Cursor { log: [1; 8], place }
+    }
+
+    fn hub() -> Hub {
+        let hub = Hub::default();
+        hub.state().at = Some(at(0));
+        hub
+    }
+
+    /// Feeds one event about `identity`.
+    fn tell(hub: &Hub, place: u64, identity: PublicKey, contract: bool) {
+        let wanted = Wanted {
+            place,
+            subject: Subject::Leaf(LeafId::from_bytes16([1; 16])),
+            told: Told {
+                identity,
+                role: Role::Receiver,
+                contract,
+            },
+        };
+        let event = Event::ReceiverTransfer(TransferEvent::default());
+        hub.send(at(place), &[], vec![(wanted, Some(event))]);
+    }
 
     /// What a stream holds back is bounded, and a slow one costs nobody else anything.
     #[test]
     fn case_66_reader_that_does_not_read_is_let_go() {
-        let hub = Hub::default();
-        let identity = SecretKey::from_slice(&[7; 32])
-            .unwrap()
-            .public_key(SECP256K1);
-        let mut slow = hub.listen(identity);
-        let mut quick = hub.listen(identity);
-        let event = Event::ReceiverTransfer(TransferEvent::default());
+        let hub = hub();
+        let identity = key(7);
+        let mut slow = hub.listen(identity, None, false).unwrap().events;
+        let mut quick = hub.listen(identity, None, false).unwrap().events;
+        let mut place = 0;
         for _ in 0..=BACKLOG {
-            hub.send(&identity, &event);
-            assert!(quick.try_recv().is_ok(), "who reads is told");
+            place += 1;
+            tell(&hub, place, identity, true);
+            assert_eq!(quick.try_recv().unwrap().place, place, "who reads is told");
         }
         let mut held = 0;
         while slow.try_recv().is_ok() {
@@ -215,10 +313,58 @@ mod tests {
             ),
             "it is told to come back"
         );
-        hub.send(&identity, &event);
+        tell(&hub, place + 1, identity, true);
         assert!(quick.try_recv().is_ok());
         drop(quick);
         hub.sweep();
-        assert!(!hub.has(&identity));
+        assert!(hub.state().streams.is_empty());
+    }
+
+    #[test]
+    fn stream_hears_what_it_asked_for_from_where_it_began() {
+        let hub = Hub::default();
+        assert!(
+            hub.listen(key(7), None, false).is_none(),
+            "the log was not read"
+        );
+        hub.state().at = Some(at(4));
+        let mut plain = hub.listen(key(7), None, false).unwrap();
+        let mut all = hub.listen(key(7), None, true).unwrap();
+        assert_eq!(plain.since, at(4));
+        tell(&hub, 5, key(7), false);
+        tell(&hub, 6, key(8), true);
+        tell(&hub, 7, key(7), true);
+        assert_eq!(plain.events.try_recv().unwrap().place, 7);
+        assert!(plain.events.try_recv().is_err());
+        assert_eq!(all.events.try_recv().unwrap().place, 5);
+        assert_eq!(all.events.try_recv().unwrap().place, 7);
+        assert_eq!(hub.at(), Some(at(7)));
+    }
+
+    #[test]
+    fn change_of_settings_ends_streams_of_all_but_the_wallet_itself() {
+        let hub = hub();
+        let mut own = hub.listen(key(7), Some(key(7)), false).unwrap().events;
+        let mut master = hub.listen(key(7), Some(key(9)), false).unwrap().events;
+        let mut stranger = hub.listen(key(7), None, false).unwrap().events;
+        let entry = Entry {
+            place: 1,
+            notice: tinderbox_flows::rows::Notice {
+                subject: Subject::Setting,
+                told: vec![Told {
+                    identity: key(7),
+                    role: Role::Owner,
+                    contract: false,
+                }],
+            },
+        };
+        hub.send(at(1), &[entry], Vec::new());
+        let ended = mpsc::error::TryRecvError::Disconnected;
+        assert_eq!(master.try_recv().unwrap_err(), ended);
+        assert_eq!(stranger.try_recv().unwrap_err(), ended);
+        assert_eq!(
+            own.try_recv().unwrap_err(),
+            mpsc::error::TryRecvError::Empty
+        );
     }
 }

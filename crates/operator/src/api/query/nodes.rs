@@ -27,7 +27,7 @@ const MAX_ANCESTORS: usize = 1024;
 /// Nodes of an owner, page by page, or nodes by id; with all their ancestors if asked for.
 pub async fn query_nodes(
     api: Api,
-    _caller: Caller,
+    caller: Caller,
     request: QueryNodesRequest,
 ) -> Result<QueryNodesResponse, ApiError> {
     let statuses: BTreeSet<i32> = request.statuses.iter().copied().collect();
@@ -47,6 +47,15 @@ pub async fn query_nodes(
                 .collect::<Result<BTreeSet<_>, _>>()?;
             let mut nodes = api.nodes(ids).await?;
             nodes.retain(wanted);
+            if api.hide_balances {
+                let mut seen = Vec::with_capacity(nodes.len());
+                for node in nodes {
+                    if api.may_see_leaves(&caller, &node.owner).await? {
+                        seen.push(node);
+                    }
+                }
+                nodes = seen;
+            }
             (nodes, 0)
         }
         Some(Source::OwnerIdentityPubkey(key)) => {
@@ -58,7 +67,11 @@ pub async fn query_nodes(
                 statuses.is_empty()
                     && matches!(node.status, NodeStatus::Creating | NodeStatus::Splitted)
             };
-            let mut nodes = owned(&api, &owner, request.network).await?;
+            let mut nodes = if api.may_see_leaves(&caller, &owner).await? {
+                owned(&api, &owner, request.network).await?
+            } else {
+                Vec::new()
+            };
             nodes.retain(|node| wanted(node) && !hidden(node));
             if whole {
                 (nodes.into_iter().skip(page.offset).collect(), 0)
@@ -85,11 +98,15 @@ pub async fn query_nodes(
 /// What an owner's leaves are worth.
 pub async fn query_balance(
     api: Api,
-    _caller: Caller,
+    caller: Caller,
     request: QueryBalanceRequest,
 ) -> Result<QueryBalanceResponse, ApiError> {
     let owner = public_key("identity_public_key", &request.identity_public_key)?;
-    let nodes = owned(&api, &owner, request.network).await?;
+    let nodes = if api.may_see_leaves(&caller, &owner).await? {
+        owned(&api, &owner, request.network).await?
+    } else {
+        Vec::new()
+    };
     let node_balances: BTreeMap<String, u64> = nodes
         .iter()
         .filter(|node| node.status == NodeStatus::Available)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tinderbox_flows::record::{Batch, Index, Stored};
+use tinderbox_flows::record::{Batch, Index, Stored, Table};
 use tinderbox_store::{Counters, Found, Scan, Store, StoreError};
 
 use super::*;
@@ -57,12 +57,14 @@ fn assert_same(found: &Bodies, expected: &Bodies, what: &str) {
     assert!(differ.is_empty(), "{what}: {differ:?}");
 }
 
-/// Everything that is stored, without the counts of writes.
+/// Everything that is stored, without the counts of writes, and without what wallets were told: that
+/// is not taken back.
 fn bodies(bench: &Bench) -> Bodies {
     bench
         .store
         .contents()
         .into_iter()
+        .filter(|(key, _)| key.table != Table::Notice)
         .map(|(key, stored)| (key, stored.body))
         .collect()
 }
