@@ -10,7 +10,7 @@ use crate::certificate::Certificate;
 use crate::vote::SignedVote;
 
 /// Format of the messages on the wire.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// From one operator to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]

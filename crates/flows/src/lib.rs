@@ -28,6 +28,7 @@ pub mod claim_sign;
 pub mod deposit;
 pub mod flow;
 pub mod give_back;
+pub mod htlc;
 pub mod job;
 pub mod package;
 pub mod record;

@@ -36,6 +36,10 @@ pub enum Table {
     UtxoHold = 12,
     /// What the chain said about nodes.
     Watch = 16,
+    /// Shares of preimages.
+    PreimageShare = 14,
+    /// Transfers against preimages.
+    HashLock = 15,
 }
 
 impl Table {
@@ -56,6 +60,8 @@ impl Table {
             Self::UtxoSwap => 11,
             Self::UtxoHold => 12,
             Self::Watch => 16,
+            Self::PreimageShare => 14,
+            Self::HashLock => 15,
         }
     }
 
@@ -76,6 +82,8 @@ impl Table {
             Self::UtxoSwap,
             Self::UtxoHold,
             Self::Watch,
+            Self::PreimageShare,
+            Self::HashLock,
         ]
         .into_iter()
         .find(|table| table.number() == number)
@@ -143,6 +151,12 @@ pub enum Index {
     TreePending = 36,
     /// Transfers that are under way, by leaf.
     TransferByLeaf = 37,
+    /// Hash locks by party, role and time.
+    HashLockByParty = 30,
+    /// Hash locks by payment hash and receiver.
+    HashLockByHash = 31,
+    /// Hash locks whose preimage the operators know and that are not settled yet, by time.
+    HashLockRevealed = 32,
 }
 
 impl Index {
@@ -168,6 +182,9 @@ impl Index {
             Self::WatchFrom => 35,
             Self::TreePending => 36,
             Self::TransferByLeaf => 37,
+            Self::HashLockByParty => 30,
+            Self::HashLockByHash => 31,
+            Self::HashLockRevealed => 32,
         }
     }
 }

@@ -8,7 +8,13 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
-use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
+use crate::flow::{
+    Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
+};
+use crate::htlc::legacy::LegacyReceiveRequest;
+use crate::htlc::lock::HashLockRequest;
+use crate::htlc::settle::PreimageRequest;
+use crate::htlc::store::StorePreimageRequest;
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
 use crate::renew::RenewRequest;
@@ -171,6 +177,14 @@ pub enum Request {
     UtxoSweep(Box<UtxoSweepRequest>),
     /// [`RenewRequest`].
     Renew(Box<RenewRequest>),
+    /// [`StorePreimageRequest`].
+    StorePreimage(Box<StorePreimageRequest>),
+    /// [`HashLockRequest`].
+    HashLock(Box<HashLockRequest>),
+    /// [`PreimageRequest`].
+    Preimage(Box<PreimageRequest>),
+    /// [`LegacyReceiveRequest`].
+    LegacyReceive(Box<LegacyReceiveRequest>),
 }
 
 impl Request {
@@ -236,6 +250,10 @@ macro_rules! each {
             Request::UtxoClaim($request) => $body,
             Request::UtxoSweep($request) => $body,
             Request::Renew($request) => $body,
+            Request::StorePreimage($request) => $body,
+            Request::HashLock($request) => $body,
+            Request::Preimage($request) => $body,
+            Request::LegacyReceive($request) => $body,
         }
     };
 }
@@ -245,7 +263,11 @@ impl Request {
     #[must_use]
     pub fn signatures(&self) -> usize {
         match self {
-            Self::Address(_) | Self::ClaimFinish(_) | Self::Rotate(_) | Self::UtxoRefund(_) => 1,
+            Self::Address(_)
+            | Self::ClaimFinish(_)
+            | Self::Rotate(_)
+            | Self::UtxoRefund(_)
+            | Self::StorePreimage(_) => 1,
             Self::Deposit(request) => request.outputs.len().saturating_add(2),
             Self::Send(request) => sends(request),
             Self::UtxoSwap(request) => sends(&request.send).saturating_add(2),
@@ -258,6 +280,10 @@ impl Request {
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
             Self::Renew(request) => request.jobs.count(),
+            Self::HashLock(request) => request.package.cpfp.len().saturating_mul(4),
+            Self::LegacyReceive(request) => request.refunds.cpfp.len().saturating_mul(3),
+            // How many is in the rows; signing is the signer's work.
+            Self::Preimage(_) => 1,
         }
     }
 
@@ -288,6 +314,15 @@ impl Flow for Request {
         sealed: &[Option<SealedShare>],
     ) -> Result<Changes, Halt> {
         each!(self, request => request.apply(frame, row, sealed))
+    }
+
+    fn secret(
+        &self,
+        frame: &Frame<'_>,
+        row: &FlowRow,
+        outputs: &BTreeMap<OperatorIndex, Output>,
+    ) -> Result<Revealed, Halt> {
+        each!(self, request => request.secret(frame, row, outputs))
     }
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {

@@ -24,4 +24,4 @@ pub use server::{SocketServer, serve};
 const MAGIC: &[u8; 8] = b"TINDERSG";
 
 /// Version of everything after the greeting.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;

@@ -179,7 +179,8 @@ pub(super) fn invariants(
             }
             NodeStatus::TransferLocked => {
                 let held = transfers[0].values().any(|transfer| {
-                    transfer.status == TransferStatus::SenderKeyTweaked
+                    (transfer.status == TransferStatus::SenderKeyTweaked
+                        || transfer.status.is_staged() && transfer.held.is_none())
                         && transfer.leaves.iter().any(|row| row.leaf == *leaf)
                 });
                 if !held {
@@ -192,6 +193,7 @@ pub(super) fn invariants(
         let mut hops: Vec<&TransferRow> = transfers[0]
             .values()
             .filter(|transfer| transfer.leaves.iter().any(|row| row.leaf == *leaf))
+            .filter(|transfer| transfer.status != TransferStatus::Returned)
             .collect();
         hops.sort_by_key(|transfer| std::cmp::Reverse(sequence(transfer, leaf)));
         let place = cluster
@@ -225,6 +227,9 @@ pub(super) fn invariants(
         if node.owner != at {
             return broken(format!("leaf {leaf} is not where its owners sent it"));
         }
+    }
+    if let Err(what) = super::locks::check(cluster) {
+        return broken(what);
     }
     // (I4)
     for (operator, machine) in cluster.machines.iter().enumerate() {

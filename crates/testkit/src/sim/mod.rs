@@ -8,7 +8,9 @@
 mod age;
 mod check;
 mod cluster;
+mod hashlocks;
 mod liar;
+mod locks;
 mod network;
 mod path;
 mod renew;
