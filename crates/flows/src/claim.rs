@@ -295,7 +295,7 @@ impl Flow for ClaimRequest {
     fn needs(&self, site: &Site) -> Needs {
         Needs {
             package: Some((false, self.package.ciphertext(site.me))),
-            outputs: Vec::new(),
+            ..Needs::default()
         }
     }
 

@@ -375,12 +375,12 @@ impl DepositRequest {
 impl Flow for DepositRequest {
     fn needs(&self, _site: &Site) -> Needs {
         Needs {
-            package: None,
             outputs: if self.confirmed {
                 deposit_outpoints(self)
             } else {
                 Vec::new()
             },
+            ..Needs::default()
         }
     }
 

@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{OperatorIndex, SignatureShare};
 use tinderbox_protocol::{Network, Sats};
 
-use crate::job::{KeyJob, OpenedTweak};
+use crate::job::{KeyJob, OpenedPreimage, OpenedTweak};
 use crate::refusal::{Halt, Refusal};
 use crate::rows::{FlowId, FlowRow, JobRow, Millis};
-use crate::secret::SealedShare;
+use crate::secret::{Preimage, PreimageShare, SealedPreimage, SealedShare};
 use crate::snapshot::{Changes, Snapshot};
 
 /// The operators, and which of them this is. Equal everywhere but for `me`.
@@ -75,6 +75,9 @@ pub struct Needs {
     pub package: Option<(bool, Vec<u8>)>,
     /// Outputs to look up on the chain.
     pub outputs: Vec<OutPoint>,
+    /// This operator's share of the preimage of a payment hash, encrypted to it, that the signer
+    /// must open.
+    pub preimage: Option<([u8; 32], Vec<u8>)>,
 }
 
 /// An output as this operator's own node sees it.
@@ -100,6 +103,8 @@ pub struct Inputs {
     /// This operator's own clock, for what must not be left to the coordinator's. None once there
     /// is a certificate: what everyone has agreed to does not become wrong by waiting.
     pub clock: Option<Millis>,
+    /// The opened share of a preimage.
+    pub preimage: Option<OpenedPreimage>,
 }
 
 /// A yes, before it is one.
@@ -124,6 +129,8 @@ pub struct Plan {
     pub places: Vec<Vec<u32>>,
     /// Digests that the identity key signs.
     pub identity: Vec<[u8; 32]>,
+    /// The share of the preimage of a payment hash that this operator gives.
+    pub preimage: Option<([u8; 32], SealedPreimage)>,
 }
 
 /// One operator's contribution to a committed flow.
@@ -133,6 +140,8 @@ pub struct Output {
     pub shares: BTreeMap<u32, SignatureShare>,
     /// Signatures of the identity key (DER).
     pub identity: Vec<Vec<u8>>,
+    /// This operator's share of a preimage.
+    pub preimage: Option<PreimageShare>,
 }
 
 /// What became of one job.
@@ -154,6 +163,8 @@ pub struct Outcome {
     pub jobs: Vec<JobOutcome>,
     /// Identity signatures of every operator.
     pub identity: BTreeMap<OperatorIndex, Vec<Vec<u8>>>,
+    /// What the operators' shares of a preimage give.
+    pub secret: Option<Preimage>,
 }
 
 impl Outcome {
@@ -165,6 +176,15 @@ impl Outcome {
             _ => None,
         }
     }
+}
+
+/// What operators' shares of a preimage gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revealed {
+    /// The number that they are shares of, if the flow is about one.
+    pub secret: Option<Preimage>,
+    /// Who gave a wrong share, or none.
+    pub culprits: Vec<OperatorIndex>,
 }
 
 /// A capability: see the module's page.
@@ -195,6 +215,20 @@ pub trait Flow {
         row: &FlowRow,
         sealed: &[Option<SealedShare>],
     ) -> Result<Changes, Halt>;
+
+    /// What the operators' shares of a preimage give. The default: the flow is about none.
+    ///
+    /// # Errors
+    /// [`Halt`]; a refusal if there are too few right shares yet.
+    fn secret(
+        &self,
+        frame: &Frame<'_>,
+        row: &FlowRow,
+        outputs: &BTreeMap<OperatorIndex, Output>,
+    ) -> Result<Revealed, Halt> {
+        let _ = (frame, row, outputs);
+        Ok(Revealed::default())
+    }
 
     /// The rows that change when the signatures are there.
     ///
@@ -246,6 +280,7 @@ pub fn combine(
             .iter()
             .map(|(operator, output)| (*operator, output.identity.clone()))
             .collect(),
+        secret: None,
     };
     for (place, job) in (0u32..).zip(jobs) {
         outcome.jobs.push(combine_job(place, job, outputs)?);

@@ -2,6 +2,7 @@
 //! has to be undone. The keys of the leaves stay as they are.
 
 use crate::flow::Frame;
+use crate::htlc;
 use crate::refusal::Halt;
 use crate::rows::{ClaimPhase, Millis, TransferRow, TransferStatus};
 use crate::settle::check_free;
@@ -19,6 +20,7 @@ pub fn hold(
     changes: &mut Changes,
 ) -> Result<TransferRow, Halt> {
     check_free(&transfer)?;
+    htlc::check_returnable(frame, &transfer)?;
     transfer.held = Some(frame.flow);
     transfer.updated = now;
     changes.put(frame.rows, &transfer)?;
@@ -36,11 +38,14 @@ pub fn finish(
     changes: &mut Changes,
 ) -> Result<(), Halt> {
     for (node, _) in leaves_of(frame, transfer)?.into_values() {
-        if let Some(mut node) = unlocked(node, None) {
+        // A start that gives its leaves back itself still holds them.
+        let lock = node.lock.filter(|lock| *lock == frame.flow);
+        if let Some(mut node) = unlocked(node, lock) {
             node.updated = now;
             changes.put(frame.rows, &node)?;
         }
     }
+    htlc::returned(frame, transfer, now, changes)?;
     for leaf in &mut transfer.leaves {
         leaf.send_tweak = None;
         leaf.send_proofs = Vec::new();

@@ -6,7 +6,7 @@ use tinderbox_protocol::LeafId;
 
 use bitcoin::secp256k1::PublicKey;
 
-use crate::secret::{SealedShare, StagedTweak};
+use crate::secret::{SealedPreimage, SealedShare, StagedTweak};
 
 /// One signature that a key share contributes to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,4 +54,14 @@ pub struct OpenedTweak {
     pub secret_cipher: Vec<u8>,
     /// The sender's signature over the leaf, the transfer and the ciphertext (send only).
     pub signature: Vec<u8>,
+}
+
+/// This operator's share of a preimage, checked against its proofs and sealed by the signer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedPreimage {
+    /// The share.
+    pub sealed: SealedPreimage,
+    /// Feldman commitments, the preimage's own point first. Exactly `threshold` points, equal at
+    /// every operator or the flow is refused.
+    pub proofs: Vec<PublicKey>,
 }

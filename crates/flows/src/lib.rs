@@ -30,6 +30,7 @@ pub mod finalize;
 pub mod flow;
 pub mod give_back;
 pub mod invoice;
+pub mod htlc;
 pub mod job;
 pub mod notice;
 pub mod package;

@@ -40,6 +40,10 @@ pub enum Table {
     Invoice = 13,
     /// What wallets are told.
     Notice = 17,
+    /// Shares of preimages.
+    PreimageShare = 14,
+    /// Transfers against preimages.
+    HashLock = 15,
 }
 
 impl Table {
@@ -62,6 +66,8 @@ impl Table {
             Self::Watch => 16,
             Self::Invoice => 13,
             Self::Notice => 17,
+            Self::PreimageShare => 14,
+            Self::HashLock => 15,
         }
     }
 
@@ -84,6 +90,8 @@ impl Table {
             Self::Watch,
             Self::Invoice,
             Self::Notice,
+            Self::PreimageShare,
+            Self::HashLock,
         ]
         .into_iter()
         .find(|table| table.number() == number)
@@ -155,6 +163,12 @@ pub enum Index {
     NoticeFresh = 40,
     /// The log of what wallets are told, by place.
     NoticeByPlace = 41,
+    /// Hash locks by party, role and time.
+    HashLockByParty = 30,
+    /// Hash locks by payment hash and receiver.
+    HashLockByHash = 31,
+    /// Hash locks whose preimage the operators know and that are not settled yet, by time.
+    HashLockRevealed = 32,
 }
 
 impl Index {
@@ -182,6 +196,9 @@ impl Index {
             Self::TransferByLeaf => 37,
             Self::NoticeFresh => 40,
             Self::NoticeByPlace => 41,
+            Self::HashLockByParty => 30,
+            Self::HashLockByHash => 31,
+            Self::HashLockRevealed => 32,
         }
     }
 }

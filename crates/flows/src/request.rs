@@ -9,7 +9,13 @@ use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
 use crate::finalize::FinalizeRequest;
-use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
+use crate::flow::{
+    Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
+};
+use crate::htlc::legacy::LegacyReceiveRequest;
+use crate::htlc::lock::HashLockRequest;
+use crate::htlc::settle::PreimageRequest;
+use crate::htlc::store::StorePreimageRequest;
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
 use crate::renew::RenewRequest;
@@ -192,6 +198,14 @@ pub enum Request {
     Finalize(Box<FinalizeRequest>),
     /// [`SettingRequest`].
     Setting(Box<SettingRequest>),
+    /// [`StorePreimageRequest`].
+    StorePreimage(Box<StorePreimageRequest>),
+    /// [`HashLockRequest`].
+    HashLock(Box<HashLockRequest>),
+    /// [`PreimageRequest`].
+    Preimage(Box<PreimageRequest>),
+    /// [`LegacyReceiveRequest`].
+    LegacyReceive(Box<LegacyReceiveRequest>),
 }
 
 impl Request {
@@ -260,6 +274,10 @@ macro_rules! each {
             Request::Return($request) => $body,
             Request::Finalize($request) => $body,
             Request::Setting($request) => $body,
+            Request::StorePreimage($request) => $body,
+            Request::HashLock($request) => $body,
+            Request::Preimage($request) => $body,
+            Request::LegacyReceive($request) => $body,
         }
     };
 }
@@ -273,7 +291,8 @@ impl Request {
             | Self::ClaimFinish(_)
             | Self::Rotate(_)
             | Self::UtxoRefund(_)
-            | Self::Setting(_) => 1,
+            | Self::Setting(_)
+            | Self::StorePreimage(_) => 1,
             Self::Deposit(request) => request.outputs.len().saturating_add(2),
             Self::Send(request) => sends(request),
             Self::UtxoSwap(request) => sends(&request.send).saturating_add(2),
@@ -288,6 +307,10 @@ impl Request {
             Self::Renew(request) => request.jobs.count(),
             Self::Return(_) => 1,
             Self::Finalize(request) => request.package.cpfp.len().saturating_mul(3),
+            Self::HashLock(request) => request.package.cpfp.len().saturating_mul(4),
+            Self::LegacyReceive(request) => request.refunds.cpfp.len().saturating_mul(3),
+            // How many is in the rows; signing is the signer's work.
+            Self::Preimage(_) => 1,
         }
     }
 
@@ -318,6 +341,15 @@ impl Flow for Request {
         sealed: &[Option<SealedShare>],
     ) -> Result<Changes, Halt> {
         each!(self, request => request.apply(frame, row, sealed))
+    }
+
+    fn secret(
+        &self,
+        frame: &Frame<'_>,
+        row: &FlowRow,
+        outputs: &BTreeMap<OperatorIndex, Output>,
+    ) -> Result<Revealed, Halt> {
+        each!(self, request => request.secret(frame, row, outputs))
     }
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {

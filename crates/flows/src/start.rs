@@ -45,6 +45,8 @@ pub enum Form {
     Adaptor(PublicKey),
     /// Hash-locked to the receiver.
     Htlc(HtlcOutput),
+    /// Plain or hash-locked, leaf by leaf, as the sender chose.
+    PlainOrHtlc(HtlcOutput),
     /// Valid only together with the leaf's output of the connector transaction.
     Connector(BTreeMap<LeafId, Utxo>),
 }
@@ -122,7 +124,7 @@ impl Started {
 pub fn needs(site: &Site, package: &TweakPackage) -> Needs {
     Needs {
         package: Some((true, package.ciphertext(site.me))),
-        outputs: Vec::new(),
+        ..Needs::default()
     }
 }
 
@@ -270,10 +272,9 @@ impl Form {
         let current = refunds::current_sequence(node)?;
         let purpose = match self {
             Self::Plain | Self::Adaptor(_) => return refunds::for_send(node, receiver),
-            Self::Htlc(htlc) => RefundPurpose::Htlc {
-                current,
-                htlc: htlc.clone(),
-            },
+            Self::Htlc(htlc) | Self::PlainOrHtlc(htlc) => {
+                return crate::htlc::locked_refunds(node, htlc);
+            }
             Self::Connector(connectors) => match connectors.get(&node.id) {
                 Some(connector) => RefundPurpose::CoopExit {
                     current,
@@ -304,7 +305,10 @@ impl Form {
         receiver: PublicKey,
         sent: &LeafJobs<'_>,
     ) -> Result<(LeafRefunds, Vec<JobRow>), Halt> {
-        let set = self.refunds(node, receiver)?;
+        let set = match self {
+            Self::PlainOrHtlc(htlc) => crate::htlc::chosen(node, receiver, htlc, sent)?,
+            _ => self.refunds(node, receiver)?,
+        };
         let Self::Adaptor(adaptor) = self else {
             let jobs = refunds::half_signed(
                 site,

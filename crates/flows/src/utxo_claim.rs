@@ -155,6 +155,7 @@ impl Flow for UtxoClaimRequest {
         Needs {
             outputs: vec![self.outpoint],
             package: transfer.and_then(|send| start::needs(site, &send.package).package),
+            ..Needs::default()
         }
     }
 

@@ -138,8 +138,8 @@ impl UtxoRefundRequest {
 impl Flow for UtxoRefundRequest {
     fn needs(&self, _site: &Site) -> Needs {
         Needs {
-            package: None,
             outputs: vec![self.outpoint],
+            ..Needs::default()
         }
     }
 

@@ -8,6 +8,9 @@ pub enum SignerError {
     /// The ciphertext or its content is malformed, or a share does not fit its proofs.
     #[error("key tweak package: {0}")]
     BadPackage(String),
+    /// A share of a preimage is malformed, or does not fit its proofs.
+    #[error("preimage share: {0}")]
+    BadPreimage(String),
     /// The sealed share was rotated away, or belongs to another key share or database.
     #[error(
         "key share {} is not the current one: this database is older than the signer's keys; do not restore backups over a live operator",

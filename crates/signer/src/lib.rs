@@ -41,6 +41,6 @@ pub use clock::{Clock, SystemClock};
 pub use error::SignerError;
 pub use identity::Identity;
 pub use local::{Local, LocalConfig};
-pub use signer::{NewKeyshare, PackageKind, PlainTweak, Signer};
+pub use signer::{NewKeyshare, PackageKind, PlainTweak, PreimagePart, Signer};
 pub use socket::{SocketOptions, SocketServer, SocketSigner, serve};
 pub use vault::VaultCounts;

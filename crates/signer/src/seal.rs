@@ -3,6 +3,7 @@
 //! ```text
 //!  sealed share   1 ‖ slot (4) ‖ generation (8) ‖ ciphertext (32) ‖ tag (16)
 //!  staged tweak   1 ‖ leaf (16) ‖ nonce (12)    ‖ ciphertext (32) ‖ tag (16)
+//!  preimage share 1 ‖ nonce (12)                ‖ ciphertext (32) ‖ tag (16)
 //! ```
 //!
 //! A sealing key encrypts one share and nothing else, so its nonce is constant. An epoch's key
@@ -13,7 +14,7 @@ use aes_gcm::aead::{AeadInPlace as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::RngCore;
 use rand::rngs::OsRng;
-use tinderbox_flows::secret::{SealedShare, StagedTweak};
+use tinderbox_flows::secret::{SealedPreimage, SealedShare, StagedTweak};
 use tinderbox_protocol::LeafId;
 use zeroize::Zeroizing;
 
@@ -23,6 +24,7 @@ use crate::vault::SlotRef;
 const FORMAT: u8 = 1;
 const SHARE_DOMAIN: &[u8] = b"tinderbox/signer/share/1";
 const TWEAK_DOMAIN: &[u8] = b"tinderbox/signer/tweak/1";
+const PREIMAGE_DOMAIN: &[u8] = b"tinderbox/signer/preimage/1";
 
 /// A 32-byte secret, wiped when dropped.
 pub(crate) type Secret = Zeroizing<[u8; 32]>;
@@ -151,6 +153,60 @@ fn tweak_context(epoch: u64, leaf: &[u8; 16]) -> Vec<u8> {
     [TWEAK_DOMAIN, &epoch.to_be_bytes(), leaf].concat()
 }
 
+/// Seals a share of the preimage of `payment_hash` under `key`, which lives as long as the operator:
+/// random nonces are safe up to 2^32 shares.
+pub(crate) fn seal_preimage(
+    key: &[u8; 32],
+    payment_hash: &[u8; 32],
+    share: &[u8; 32],
+) -> Result<SealedPreimage, SignerError> {
+    let mut nonce = [0; 12];
+    OsRng.fill_bytes(&mut nonce);
+    let mut body = Zeroizing::new(*share);
+    let tag = Aes256Gcm::new(key.into())
+        .encrypt_in_place_detached(
+            &nonce.into(),
+            &preimage_context(payment_hash),
+            body.as_mut_slice(),
+        )
+        .map_err(|_| SignerError::vault("a share of a preimage cannot be sealed"))?;
+    let mut sealed = Vec::with_capacity(61);
+    sealed.push(FORMAT);
+    sealed.extend(nonce);
+    sealed.extend(body.as_slice());
+    sealed.extend(tag);
+    Ok(SealedPreimage(sealed))
+}
+
+/// Opens a share of a preimage; `None` if it is malformed, changed, or of another hash or key.
+pub(crate) fn open_preimage(
+    key: &[u8; 32],
+    payment_hash: &[u8; 32],
+    sealed: &SealedPreimage,
+) -> Option<Secret> {
+    let (format, rest) = sealed.0.split_first()?;
+    let (nonce, rest) = rest.split_first_chunk::<12>()?;
+    let (body, rest) = rest.split_first_chunk::<32>()?;
+    let (tag, rest) = rest.split_first_chunk::<16>()?;
+    if *format != FORMAT || !rest.is_empty() {
+        return None;
+    }
+    let mut body = Zeroizing::new(*body);
+    Aes256Gcm::new(key.into())
+        .decrypt_in_place_detached(
+            nonce.into(),
+            &preimage_context(payment_hash),
+            body.as_mut_slice(),
+            tag.into(),
+        )
+        .ok()?;
+    Some(body)
+}
+
+fn preimage_context(payment_hash: &[u8; 32]) -> Vec<u8> {
+    [PREIMAGE_DOMAIN, payment_hash].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +248,21 @@ mod tests {
             let mut changed = staged.clone();
             changed.sealed[byte] ^= 1 << bit;
             prop_assert!(open_tweak(&changed, &key).is_none());
+        }
+
+        #[test]
+        fn a_preimage_share_opens_only_whole_and_for_its_payment_hash(
+            key: [u8; 32], share: [u8; 32], hash: [u8; 32], byte in 0usize..61, bit in 0u8..8,
+        ) {
+            let sealed = seal_preimage(&key, &hash, &share).unwrap();
+            prop_assert_eq!(sealed.0.len(), 61);
+            prop_assert_eq!(*open_preimage(&key, &hash, &sealed).unwrap(), share);
+            let mut other = hash;
+            other[31] ^= 1;
+            prop_assert!(open_preimage(&key, &other, &sealed).is_none());
+            let mut changed = sealed.clone();
+            changed.0[byte] ^= 1 << bit;
+            prop_assert!(open_preimage(&key, &hash, &changed).is_none());
         }
 
         #[test]

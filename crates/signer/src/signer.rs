@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
-use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedTweak};
-use tinderbox_flows::secret::{SealedShare, StagedTweak};
+use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedPreimage, OpenedTweak};
+use tinderbox_flows::secret::{PreimageShare, SealedPreimage, SealedShare, StagedTweak};
 use tinderbox_frost::dkg::Round1Package;
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use zeroize::Zeroizing;
@@ -33,6 +33,15 @@ pub struct PlainTweak {
     pub proofs: Vec<PublicKey>,
     /// Each operator's public share of the tweak.
     pub public_shares: BTreeMap<OperatorIndex, PublicKey>,
+}
+
+/// How a wallet hands in an operator's share of a preimage.
+pub enum PreimagePart {
+    /// A `SecretShare`, encrypted to the operator.
+    Encrypted(Vec<u8>),
+    /// In the clear, by the older protocol: big-endian scalar, possibly without leading zeros, and
+    /// Feldman commitments.
+    Plain(Zeroizing<Vec<u8>>, Vec<PublicKey>),
 }
 
 /// A key share that the DKG made.
@@ -70,6 +79,23 @@ pub trait Signer: Send + Sync + 'static {
 
     /// The same for shares that arrive in the clear.
     async fn stage(&self, tweaks: Vec<PlainTweak>) -> Result<Vec<OpenedTweak>, SignerError>;
+
+    /// Checks this operator's share of the preimage of `payment_hash`: exactly `threshold` proofs,
+    /// and the share fits them. Seals it under a key that follows from the identity key, as the
+    /// wallet's ciphertext was; it opens for that payment hash only.
+    async fn keep_preimage(
+        &self,
+        payment_hash: [u8; 32],
+        part: PreimagePart,
+    ) -> Result<OpenedPreimage, SignerError>;
+
+    /// Opens a share that [`Signer::keep_preimage`] sealed. Only for flows that have their
+    /// certificate.
+    async fn preimage_share(
+        &self,
+        payment_hash: [u8; 32],
+        sealed: SealedPreimage,
+    ) -> Result<PreimageShare, SignerError>;
 
     /// Makes nonces and remembers them durably; returns their commitments.
     async fn nonces(&self, count: u32) -> Result<Vec<NonceCommitment>, SignerError>;

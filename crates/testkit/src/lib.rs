@@ -9,6 +9,7 @@
 
 pub mod chain;
 pub mod faults;
+pub mod hashlocks;
 pub mod owner;
 pub mod renewing;
 pub mod proxy;

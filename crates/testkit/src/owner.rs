@@ -179,13 +179,29 @@ impl Owner {
         nonces: Vec<NonceSet>,
         rng: &mut ChaCha20Rng,
     ) -> SendRequest {
+        let refunds = |node: &NodeRow| {
+            refunds::for_send(node, receivers[&node.id]).expect("leaf can be sent")
+        };
+        self.send_with(site, id, now, nodes, receivers, nonces, rng, &refunds)
+    }
+
+    /// A payment with other refunds.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub(crate) fn send_with(
+        &self,
+        site: &Site,
+        id: TransferId,
+        now: Millis,
+        nodes: &[NodeRow],
+        receivers: &BTreeMap<LeafId, PublicKey>,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+        refunds: &dyn Fn(&NodeRow) -> RefundSet,
+    ) -> SendRequest {
         let mut nonces = nonces.into_iter();
         let leaves: Vec<_> = nodes
             .iter()
-            .map(|node| {
-                let set = refunds::for_send(node, receivers[&node.id]).expect("leaf can be sent");
-                (node, self.leaf_key(&node.id), set)
-            })
+            .map(|node| (node, self.leaf_key(&node.id), refunds(node)))
             .collect();
         let (cpfp, direct, direct_from_cpfp) = self.jobs(site, &leaves, &mut nonces, rng);
         let mut per_operator: BTreeMap<OperatorIndex, Vec<package::SendLeafKeyTweak>> =

@@ -8,14 +8,14 @@ use bitcoin::secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use rand::RngCore;
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
-use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedTweak};
-use tinderbox_flows::secret::{SealedShare, StagedTweak};
+use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedPreimage, OpenedTweak};
+use tinderbox_flows::secret::{PreimageShare, SealedPreimage, SealedShare, StagedTweak};
 use tinderbox_frost::dkg::Round1Package;
 use tinderbox_frost::{
     NonceCommitment, Nonces, OperatorIndex, SecretScalar, SignatureShare, feldman, tweak,
 };
 use tinderbox_protocol::{LeafId, ecies, package};
-use tinderbox_signer::{NewKeyshare, PackageKind, PlainTweak, Signer, SignerError};
+use tinderbox_signer::{NewKeyshare, PackageKind, PlainTweak, PreimagePart, Signer, SignerError};
 use zeroize::Zeroizing;
 
 /// A nonce pair and what it has signed.
@@ -30,6 +30,7 @@ struct State {
     nonces: BTreeMap<NonceCommitment, Nonce>,
     shares: BTreeMap<u64, ([u8; 16], SecretScalar)>,
     staged: BTreeMap<u64, SecretScalar>,
+    preimages: BTreeMap<u64, ([u8; 32], SecretScalar)>,
     next: u64,
     /// Shares that were ever given out for one nonce, by message: more than one is a broken signer.
     signed: BTreeMap<NonceCommitment, BTreeSet<[u8; 32]>>,
@@ -304,6 +305,49 @@ impl Signer for MemorySigner {
                 self.stage_one(tweak.leaf, &tweak.share, tweak.proofs, &tweak.public_shares)
             })
             .collect()
+    }
+
+    async fn keep_preimage(
+        &self,
+        payment_hash: [u8; 32],
+        part: PreimagePart,
+    ) -> Result<OpenedPreimage, SignerError> {
+        let bad = |why: &dyn std::fmt::Display| SignerError::BadPreimage(why.to_string());
+        let (share, proofs) = match part {
+            PreimagePart::Plain(share, proofs) => (share, proofs),
+            PreimagePart::Encrypted(ciphertext) => {
+                let plain =
+                    ecies::decrypt(&self.identity, &ciphertext).map_err(|error| bad(&error))?;
+                let share =
+                    package::SecretShare::from_bytes(&plain).map_err(|error| bad(&error))?;
+                let proofs = points(&share.proofs)?;
+                (Zeroizing::new(share.secret_share.clone()), proofs)
+            }
+        };
+        feldman::check_proofs(&proofs, self.threshold).map_err(|error| bad(&error))?;
+        let share = SecretScalar::try_from_be_bytes(&share).map_err(|error| bad(&error))?;
+        feldman::verify_share(&proofs, self.me, &share).map_err(|error| bad(&error))?;
+        let mut state = self.state();
+        let slot = state.next;
+        state.next += 1;
+        state.preimages.insert(slot, (payment_hash, share));
+        Ok(OpenedPreimage {
+            sealed: SealedPreimage(slot.to_be_bytes().to_vec()),
+            proofs,
+        })
+    }
+
+    async fn preimage_share(
+        &self,
+        payment_hash: [u8; 32],
+        sealed: SealedPreimage,
+    ) -> Result<PreimageShare, SignerError> {
+        let slot = sealed.0.as_slice().try_into().map(u64::from_be_bytes);
+        let state = self.state();
+        match slot.ok().and_then(|slot| state.preimages.get(&slot)) {
+            Some((hash, share)) if *hash == payment_hash => Ok(PreimageShare(*share.to_be_bytes())),
+            _ => Err(SignerError::BadPreimage("it does not open".into())),
+        }
     }
 
     async fn nonces(&self, count: u32) -> Result<Vec<NonceCommitment>, SignerError> {

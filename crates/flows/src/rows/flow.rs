@@ -109,6 +109,7 @@ impl FlowRow {
 
 impl Row for FlowRow {
     const TABLE: Table = Table::Flow;
+    const FORMAT: u8 = 2;
 
     fn id(&self) -> Vec<u8> {
         self.id.0.to_vec()

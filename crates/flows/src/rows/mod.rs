@@ -4,6 +4,7 @@ mod address;
 mod chain;
 mod flow;
 mod invoice;
+mod hashlock;
 mod keyshare;
 mod node;
 mod notice;
@@ -16,6 +17,9 @@ pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use invoice::InvoiceRow;
+pub use hashlock::{
+    HashLockRow, HashLockState, HashSlotRow, LockRole, PreimageShareRow, UserRefund,
+};
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};

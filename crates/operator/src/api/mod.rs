@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`error`] | refusals as status codes |
 //! | [`view`] | rows with everything that belongs to them, settled before they are shown |
-//! | [`deposit`], [`commitments`], [`transfer`], [`renew`], [`query`], [`events`], [`settings`] | capabilities |
+//! | [`deposit`], [`commitments`], [`transfer`], [`renew`], [`htlc`], [`query`], [`events`], [`settings`] | capabilities |
 //! | [`dispatch`] | what happens around every handler |
 //! | [`idempotency`] | a request that is sent again gets the answer that it got |
 //! | [`authn`], [`service`], [`ssp`], [`token`], [`mock`] | the services of the contract |
@@ -18,6 +18,7 @@ pub mod deposit;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+pub mod htlc;
 pub mod idempotency;
 pub mod mock;
 pub mod paging;
@@ -72,6 +73,9 @@ pub struct Api {
     pub hub: events::Hub,
     /// All operators, in order of index.
     pub operators: Arc<[OperatorInfo]>,
+    /// Give a preimage before the sender's tweaks, as recorded tests ask: local networks that serve
+    /// test controls only.
+    pub legacy_receive: bool,
     /// Identity keys of the service providers that the configuration lists.
     pub ssps: Arc<[PublicKey]>,
     /// The last block that was applied.

@@ -9,7 +9,7 @@ use tinderbox_rpc::validate::Validate;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, ApiError, commitments, deposit, dispatch, events, query, renew, settings, transfer,
+    Api, ApiError, commitments, deposit, dispatch, events, htlc, query, renew, settings, transfer,
 };
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
@@ -21,9 +21,9 @@ use crate::convert::spark::{
     GenerateStaticDepositAddressResponse, GetSigningCommitmentsRequest,
     GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
+    InitiatePreimageSwapRequest, InitiatePreimageSwapResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
-    QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
-    QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
+    ProvidePreimageRequest, ProvidePreimageResponse, QueryBalanceRequest, QueryBalanceResponse, QueryHtlcRequest, QueryHtlcResponse, QueryNodesRequest, QueryNodesResponse, QueryPreimageRequest, QueryPreimageResponse, QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryUserSignedRefundsRequest, QueryUserSignedRefundsResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, StorePreimageShareRequest, StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
 
 /// The service that wallets talk to.
@@ -279,6 +279,82 @@ impl Contract for SparkService {
     async fn renew_leaf(&self, request: Request<RenewLeafRequest>) -> Answer<RenewLeafResponse> {
         self.call_once("renew_leaf", request, renew::renew_leaf)
             .await
+    }
+
+    async fn store_preimage_share(
+        &self,
+        request: Request<StorePreimageShareRequest>,
+    ) -> Answer<()> {
+        self.call("store_preimage_share", request, htlc::store_preimage_share)
+            .await
+    }
+
+    async fn store_preimage_share_v2(
+        &self,
+        request: Request<StorePreimageShareV2Request>,
+    ) -> Answer<()> {
+        self.call(
+            "store_preimage_share_v2",
+            request,
+            htlc::store_preimage_share_v2,
+        )
+        .await
+    }
+
+    async fn initiate_preimage_swap_v2(
+        &self,
+        request: Request<InitiatePreimageSwapRequest>,
+    ) -> Answer<InitiatePreimageSwapResponse> {
+        self.call(
+            "initiate_preimage_swap_v2",
+            request,
+            htlc::initiate_preimage_swap,
+        )
+        .await
+    }
+
+    async fn initiate_preimage_swap_v3(
+        &self,
+        request: Request<InitiatePreimageSwapRequest>,
+    ) -> Answer<InitiatePreimageSwapResponse> {
+        self.call(
+            "initiate_preimage_swap_v3",
+            request,
+            htlc::initiate_preimage_swap,
+        )
+        .await
+    }
+
+    async fn provide_preimage(
+        &self,
+        request: Request<ProvidePreimageRequest>,
+    ) -> Answer<ProvidePreimageResponse> {
+        self.call("provide_preimage", request, htlc::provide_preimage)
+            .await
+    }
+
+    async fn query_preimage(
+        &self,
+        request: Request<QueryPreimageRequest>,
+    ) -> Answer<QueryPreimageResponse> {
+        self.call("query_preimage", request, htlc::query_preimage)
+            .await
+    }
+
+    async fn query_htlc(&self, request: Request<QueryHtlcRequest>) -> Answer<QueryHtlcResponse> {
+        self.call("query_htlc", request, htlc::query_htlc).await
+    }
+
+    async fn query_user_signed_refunds(
+        &self,
+        request: Request<QueryUserSignedRefundsRequest>,
+    ) -> Answer<QueryUserSignedRefundsResponse> {
+        self.call(
+            "query_user_signed_refunds",
+            request,
+            htlc::query_user_signed_refunds,
+        )
+        .await
     }
 
     async fn query_nodes(&self, request: Request<QueryNodesRequest>) -> Answer<QueryNodesResponse> {

@@ -218,7 +218,7 @@ impl Watchtower {
 
 /// The refunds that a transfer under way made of a leaf, if they are the ones to publish: once the
 /// sender has let go they are the receiver's. Before, the leaf is the sender's, except that a
-/// refund to a hash lock serves both.
+/// signed refund to a hash lock serves both; they are signed when the preimage is known.
 fn newest<'a>(transfer: &'a TransferRow, leaf: &LeafId) -> Option<&'a LeafRefunds> {
     let sent = transfer.leaves.iter().find(|sent| sent.leaf == *leaf)?;
     let receiver = usize::try_from(sent.receiver)
@@ -226,9 +226,15 @@ fn newest<'a>(transfer: &'a TransferRow, leaf: &LeafId) -> Option<&'a LeafRefund
         .and_then(|place| transfer.receivers.get(place))?;
     let plain = p2tr(&receiver.identity);
     let hash_locked = deserialize::<Transaction>(&sent.intermediate.cpfp).is_ok_and(|tx| {
-        tx.output
+        let is_signed = tx
+            .input
             .first()
-            .is_some_and(|output| output.script_pubkey != plain)
+            .is_some_and(|input| !input.witness.is_empty());
+        is_signed
+            && tx
+                .output
+                .first()
+                .is_some_and(|output| output.script_pubkey != plain)
     });
     (receiver.phase.is_pending() || hash_locked).then_some(&sent.intermediate)
 }

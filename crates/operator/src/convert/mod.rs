@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod field;
+pub mod htlc;
 pub mod node;
 pub mod package;
 pub mod renew;

@@ -101,7 +101,14 @@ pub fn required_job(
     user_job(field, wire.ok_or_else(|| missing(field))?)
 }
 
-fn user_jobs(field: &str, wire: &[spark::UserSignedTxSigningJob]) -> Result<Vec<UserJob>, Refusal> {
+/// Half-signed transactions.
+///
+/// # Errors
+/// As [`user_job`], or if there are too many.
+pub fn user_jobs(
+    field: &str,
+    wire: &[spark::UserSignedTxSigningJob],
+) -> Result<Vec<UserJob>, Refusal> {
     if wire.len() > MAX_LEAVES {
         return Err(Refusal::new(
             Reason::MalformedField,

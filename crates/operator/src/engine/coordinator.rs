@@ -7,15 +7,15 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use tinderbox_commit::certificate::is_refusal;
 use tinderbox_commit::{Certificate, Message, Reply, SignedVote, Vote};
-use tinderbox_flows::flow::{JobOutcome, Outcome, Output, combine};
+use tinderbox_flows::flow::{Flow, JobOutcome, Outcome, Output, combine};
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
 use tinderbox_flows::snapshot::Snapshot;
 use tinderbox_frost::OperatorIndex;
 
-use super::participant::{TURN, conflict, decode, decode_votes, given_up};
-use super::rows::{Size, Stop, compute, read};
+use super::participant::{TURN, conflict, decode, decode_votes, frame, given_up};
+use super::rows::{Size, Stop, compute, decide, read};
 use super::{Engine, PeerError};
 
 /// Attempts at writing the coordinator's own vote when rows that it read keep changing.
@@ -389,7 +389,24 @@ impl Engine {
             tracing::warn!(%flow, ?operator, "share is missing; the flow will be finished later");
             return Err(in_progress());
         }
-        let outcome = compute(Size::of(row.jobs.len()), || combine(&row.jobs, outputs))?;
+        let mut outcome = compute(Size::of(row.jobs.len()), || combine(&row.jobs, outputs))?;
+        let site = &*self.core.site;
+        let secret = decide(&*self.core.store, &mut snapshot, Size::Small, |rows| {
+            request.secret(&frame(&row, site, rows), &row, outputs)
+        });
+        outcome.secret = match secret.await {
+            Ok(revealed) => {
+                if !revealed.culprits.is_empty() {
+                    tracing::error!(%flow, culprits = ?revealed.culprits, "wrong shares of a preimage");
+                    metrics::counter!("tinderbox_bad_share_total").increment(1);
+                }
+                revealed.secret
+            }
+            Err(stop) => {
+                tracing::warn!(%flow, ?stop, "shares of the preimage; the flow will be finished later");
+                return Err(in_progress());
+            }
+        };
         for (place, job) in outcome.jobs.iter().enumerate() {
             if let JobOutcome::Failed(culprits) = job {
                 tracing::error!(%flow, place, ?culprits, "wrong signature shares");

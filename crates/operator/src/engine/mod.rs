@@ -8,6 +8,7 @@
 mod coordinator;
 mod participant;
 mod recovery;
+mod revealed;
 mod rows;
 mod votes;
 

@@ -12,7 +12,7 @@ use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, Millis};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
-use tinderbox_signer::PackageKind;
+use tinderbox_signer::{PackageKind, PreimagePart};
 
 use super::Engine;
 use super::rows::{Size, Stop, compute, decide, read, write};
@@ -127,6 +127,10 @@ impl Engine {
                 PackageKind::Claim
             };
             inputs.opened = self.core.signer.open(kind, ciphertext).await?;
+        }
+        if let Some((hash, ciphertext)) = needs.preimage {
+            let part = PreimagePart::Encrypted(ciphertext);
+            inputs.preimage = Some(self.core.signer.keep_preimage(hash, part).await?);
         }
         for outpoint in needs.outputs {
             match super::chain_fact(&self.core, outpoint).await {
@@ -418,6 +422,9 @@ impl Engine {
         if !plan.identity.is_empty() {
             output.identity = self.core.signer.sign(plan.identity).await?;
         }
+        if let Some((hash, sealed)) = plan.preimage {
+            output.preimage = Some(self.core.signer.preimage_share(hash, sealed).await?);
+        }
         let mut changes = decide(
             &*self.core.store,
             &mut snapshot,
@@ -608,7 +615,7 @@ fn nonces(row: &FlowRow, me: OperatorIndex) -> Vec<NonceCommitment> {
         .collect()
 }
 
-fn frame<'a>(
+pub(super) fn frame<'a>(
     row: &FlowRow,
     site: &'a tinderbox_flows::flow::Site,
     rows: &'a Snapshot,

@@ -41,6 +41,7 @@ impl Engine {
             for _ in 0..TIDY_ROUNDS {
                 tokio::time::sleep(PERIOD).await;
                 self.recover().await;
+                self.settle_revealed().await;
             }
         }
     }

@@ -55,7 +55,7 @@ impl From<Refusal> for Stop {
 impl From<SignerError> for Stop {
     fn from(error: SignerError) -> Self {
         match error {
-            SignerError::BadPackage(_) => {
+            SignerError::BadPackage(_) | SignerError::BadPreimage(_) => {
                 Self::Refuse(Refusal::new(Reason::BadSignature, error.to_string()))
             }
             SignerError::BadJob(_) | SignerError::UnknownNonce | SignerError::NonceReuse => {

@@ -54,6 +54,7 @@ pub(super) fn api(config: &Config, core: &Core, tip: watch::Receiver<Option<Bloc
         hub: Hub::default(),
         operators: config.operators.clone().into(),
         ssps: config.ssps.clone().into(),
+        legacy_receive: config.mock && config.is_local(),
         tip,
         core: core.clone(),
     }

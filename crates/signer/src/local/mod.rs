@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  open, stage      packages in, staged tweaks out          open.rs, epoch.rs
+//!  preimages        shares in, sealed; out at a certificate preimage.rs
 //!  nonces           ahead of their use                      nonces.rs
 //!  reserve          bound, at the vote                      claim.rs
 //!  execute          signed and tweaked, at the commit       execute.rs, claim.rs
@@ -20,6 +21,7 @@ mod execute;
 mod nonces;
 mod open;
 mod packages;
+mod preimage;
 mod runs;
 mod settle;
 
@@ -29,8 +31,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedTweak};
-use tinderbox_flows::secret::SealedShare;
+use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedPreimage, OpenedTweak};
+use tinderbox_flows::secret::{PreimageShare, SealedPreimage, SealedShare};
 use tinderbox_frost::dkg::Round1Package;
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tokio::sync::Semaphore;
@@ -38,7 +40,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::{Clock, SystemClock};
 use crate::identity::Identity;
-use crate::signer::{NewKeyshare, PackageKind, PlainTweak, Signer};
+use crate::signer::{NewKeyshare, PackageKind, PlainTweak, PreimagePart, Signer};
 use crate::vault::{Vault, VaultCounts};
 use crate::{SignerError, work};
 
@@ -172,6 +174,22 @@ impl Signer for Local {
 
     async fn stage(&self, tweaks: Vec<PlainTweak>) -> Result<Vec<OpenedTweak>, SignerError> {
         self.core.stage(move |core| Ok(core.plain(tweaks))).await
+    }
+
+    async fn keep_preimage(
+        &self,
+        payment_hash: [u8; 32],
+        part: PreimagePart,
+    ) -> Result<OpenedPreimage, SignerError> {
+        self.core.keep_preimage(&payment_hash, part)
+    }
+
+    async fn preimage_share(
+        &self,
+        payment_hash: [u8; 32],
+        sealed: SealedPreimage,
+    ) -> Result<PreimageShare, SignerError> {
+        self.core.preimage_share(&payment_hash, &sealed)
     }
 
     async fn nonces(&self, count: u32) -> Result<Vec<NonceCommitment>, SignerError> {

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
-use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedTweak};
-use tinderbox_flows::secret::SealedShare;
+use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedPreimage, OpenedTweak};
+use tinderbox_flows::secret::{SealedPreimage, SealedShare};
 use tinderbox_frost::dkg::Round1Package;
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::LeafId;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::SignerError;
-use crate::signer::{NewKeyshare, PackageKind, PlainTweak, Signer};
+use crate::signer::{NewKeyshare, PackageKind, PlainTweak, PreimagePart, Signer};
 
 /// A call and the number under which its answer is expected.
 #[derive(Serialize, Deserialize)]
@@ -97,6 +97,45 @@ impl From<Tweak> for PlainTweak {
     }
 }
 
+/// A [`PreimagePart`]; its secret is wiped when dropped.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Part {
+    Encrypted(Vec<u8>),
+    Plain(PlainShare, Vec<PublicKey>),
+}
+
+/// A big-endian scalar; wiped when dropped.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PlainShare(Vec<u8>);
+
+impl Drop for PlainShare {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl From<PreimagePart> for Part {
+    fn from(part: PreimagePart) -> Self {
+        match part {
+            PreimagePart::Encrypted(ciphertext) => Self::Encrypted(ciphertext),
+            PreimagePart::Plain(mut share, proofs) => {
+                Self::Plain(PlainShare(std::mem::take(&mut *share)), proofs)
+            }
+        }
+    }
+}
+
+impl From<Part> for PreimagePart {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Encrypted(ciphertext) => Self::Encrypted(ciphertext),
+            Part::Plain(mut share, proofs) => {
+                Self::Plain(Zeroizing::new(std::mem::take(&mut share.0)), proofs)
+            }
+        }
+    }
+}
+
 /// One call of the trait.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Call {
@@ -104,6 +143,8 @@ pub(super) enum Call {
     Derive(String),
     Open(PackageKind, Vec<u8>),
     Stage(Vec<Tweak>),
+    KeepPreimage([u8; 32], Part),
+    PreimageShare([u8; 32], SealedPreimage),
     Nonces(u32),
     Reserve(Vec<KeyJob>),
     Execute(Vec<KeyJob>),
@@ -128,6 +169,7 @@ pub(super) enum Answer {
     Signatures(Vec<Vec<u8>>),
     Secret(Secret),
     Opened(Vec<OpenedTweak>),
+    Preimage(OpenedPreimage),
     Commitments(Vec<NonceCommitment>),
     Outputs(Vec<KeyOutput>),
     Packages(Vec<Round1Package>),
@@ -146,6 +188,13 @@ impl Call {
             Self::Stage(tweaks) => {
                 let tweaks = tweaks.into_iter().map(Into::into).collect();
                 Answer::Opened(signer.stage(tweaks).await?)
+            }
+            Self::KeepPreimage(hash, part) => {
+                Answer::Preimage(signer.keep_preimage(hash, part.into()).await?)
+            }
+            Self::PreimageShare(hash, sealed) => {
+                let share = signer.preimage_share(hash, sealed).await?;
+                Answer::Secret(Zeroizing::new(share.0).into())
             }
             Self::Nonces(count) => Answer::Commitments(signer.nonces(count).await?),
             Self::Reserve(jobs) => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bitcoin::secp256k1::PublicKey;
-use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedTweak};
-use tinderbox_flows::secret::SealedShare;
+use tinderbox_flows::job::{KeyJob, KeyOutput, OpenedPreimage, OpenedTweak};
+use tinderbox_flows::secret::{PreimageShare, SealedPreimage, SealedShare};
 use tinderbox_frost::dkg::Round1Package;
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +23,7 @@ use super::call::{Answer, Call, Request, Response, dealt};
 use super::server::greeting_bytes;
 use super::{MAGIC, VERSION, frame};
 use crate::SignerError;
-use crate::signer::{NewKeyshare, PackageKind, PlainTweak, Signer};
+use crate::signer::{NewKeyshare, PackageKind, PlainTweak, PreimagePart, Signer};
 
 /// How patient a [`SocketSigner`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +328,31 @@ impl Signer for SocketSigner {
     async fn stage(&self, tweaks: Vec<PlainTweak>) -> Result<Vec<OpenedTweak>, SignerError> {
         let tweaks = tweaks.into_iter().map(Into::into).collect();
         self.opened(Call::Stage(tweaks)).await
+    }
+
+    async fn keep_preimage(
+        &self,
+        payment_hash: [u8; 32],
+        part: PreimagePart,
+    ) -> Result<OpenedPreimage, SignerError> {
+        match self
+            .call(Call::KeepPreimage(payment_hash, part.into()))
+            .await?
+        {
+            Answer::Preimage(opened) => Ok(opened),
+            _ => Err(self.confused()),
+        }
+    }
+
+    async fn preimage_share(
+        &self,
+        payment_hash: [u8; 32],
+        sealed: SealedPreimage,
+    ) -> Result<PreimageShare, SignerError> {
+        match self.call(Call::PreimageShare(payment_hash, sealed)).await? {
+            Answer::Secret(share) => Ok(PreimageShare(*Zeroizing::<[u8; 32]>::from(share))),
+            _ => Err(self.confused()),
+        }
     }
 
     async fn nonces(&self, count: u32) -> Result<Vec<NonceCommitment>, SignerError> {

@@ -180,7 +180,7 @@ pub(super) fn invariants(
             NodeStatus::TransferLocked => {
                 let held = transfers[0].values().any(|transfer| {
                     (transfer.status == TransferStatus::SenderKeyTweaked
-                        || transfer.status.is_staged())
+                        || transfer.status.is_staged() && transfer.held.is_none())
                         && transfer.leaves.iter().any(|row| row.leaf == *leaf)
                 });
                 if !held {
@@ -228,6 +228,9 @@ pub(super) fn invariants(
         if node.owner != at {
             return broken(format!("leaf {leaf} is not where its owners sent it"));
         }
+    }
+    if let Err(what) = super::locks::check(cluster) {
+        return broken(what);
     }
     // (I4)
     for (operator, machine) in cluster.machines.iter().enumerate() {

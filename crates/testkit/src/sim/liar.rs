@@ -121,9 +121,14 @@ impl Liar<'_> {
 
 fn altered(request: &Request) -> Request {
     let mut other = request.clone();
-    if let Request::Send(send) = &mut other {
-        send.now = Millis(send.now.0 + 1);
-    }
+    let now = match &mut other {
+        Request::Send(send) => &mut send.now,
+        Request::HashLock(lock) => &mut lock.now,
+        Request::StorePreimage(store) => &mut store.now,
+        Request::Preimage(preimage) => &mut preimage.now,
+        _ => return other,
+    };
+    *now = Millis(now.0 + 1);
     other
 }
 

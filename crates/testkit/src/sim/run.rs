@@ -20,6 +20,7 @@ use super::age::Age;
 use super::check::{self, Broken};
 use super::cluster::Cluster;
 use super::liar::{self, Lie};
+use super::locks;
 use super::renew::{freshen, renew};
 use crate::faults::Faults;
 use crate::owner::NonceSet;
@@ -81,6 +82,8 @@ pub struct Report {
     pub claimed: usize,
     /// Renewals that were acknowledged.
     pub renewed: usize,
+    /// Deposits of preimages, hash locks and settlements that were acknowledged.
+    pub locks: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -95,6 +98,7 @@ impl Report {
         self.sent += other.sent;
         self.claimed += other.claimed;
         self.renewed += other.renewed;
+        self.locks += other.locks;
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
@@ -138,13 +142,20 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
         revive(&mut cluster, &mut report, &mut rng, false);
         let liar = plan.lie.filter(|_| rng.gen_bool(0.5));
         if let Some(lie) = liar {
-            if let Some(request) = send(&cluster, &mut rng).await {
+            let request = if plan.aged || rng.gen_bool(0.5) {
+                send(&cluster, &mut rng).await
+            } else {
+                locks::next(&cluster, &mut rng).await
+            };
+            if let Some(request) = request {
                 report.lies += 1;
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
             let request = if plan.aged && rng.gen_bool(0.4) {
                 renew(&cluster, &mut rng).await
+            } else if !plan.aged && rng.gen_bool(0.3) {
+                locks::next(&cluster, &mut rng).await
             } else if rng.gen_bool(0.45) {
                 claim(&cluster, &mut rng).await
             } else {
@@ -174,11 +185,13 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 Did::Send => report.sent += 1,
                 Did::Claim => report.claimed += 1,
                 Did::Renew => report.renewed += 1,
+                Did::Lock => report.locks += 1,
             },
             _ => report.refused += 1,
         }
     }
     heal(&mut cluster, &mut report, &mut rng).await;
+    locks::settled(seed, &cluster).await?;
     check::settled(seed, &cluster)?;
     check::invariants(seed, &cluster, plan.lie, &evidence)?;
     // Nothing is stuck: whatever waits can be claimed, by a calm network.
@@ -227,6 +240,7 @@ enum Did {
     Send,
     Claim,
     Renew,
+    Lock,
 }
 
 type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
@@ -242,6 +256,7 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
     let did = match request {
         Request::Claim(_) => Did::Claim,
         Request::Renew(_) => Did::Renew,
+        Request::StorePreimage(_) | Request::HashLock(_) | Request::Preimage(_) => Did::Lock,
         _ => Did::Send,
     };
     let network = cluster.network.clone();

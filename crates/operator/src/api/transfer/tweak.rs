@@ -176,7 +176,9 @@ fn plain_tweak(wire: ClaimLeafKeyTweak) -> Result<PlainTweak, Refusal> {
 
 fn refusal_of(error: SignerError) -> Refusal {
     match error {
-        SignerError::BadPackage(_) => Refusal::new(Reason::BadSignature, error.to_string()),
+        SignerError::BadPackage(_) | SignerError::BadPreimage(_) => {
+            Refusal::new(Reason::BadSignature, error.to_string())
+        }
         other => {
             tracing::error!(error = %other, "signer");
             Refusal::new(Reason::Internal, "the operator's signer failed")

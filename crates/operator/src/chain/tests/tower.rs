@@ -271,6 +271,26 @@ async fn hash_locked_refund_is_published_while_its_payment_is_open() {
     assert_eq!(tower.at(AT + 2000).await, [locked.compute_txid()]);
 }
 
+/// Refunds to a hash lock are signed when it is settled: until then the sender's own protect it.
+#[tokio::test]
+async fn unsettled_hash_lock_is_answered_with_the_senders_refund() {
+    let (mut bench, coin) = (Bench::new(), coin(1000));
+    bench.put(&coin.node(NodeStatus::TransferLocked)).await;
+    let mut refunds = intermediate(&coin, 970, &script(40));
+    for raw in [&mut refunds.cpfp, &mut refunds.direct_from_cpfp] {
+        *raw = crate::convert::node::without_witness(raw);
+    }
+    bench
+        .put(&transfer(1, ClaimPhase::Initiated, refunds))
+        .await;
+    bench.mine(vec![vec![], vec![coin.root.clone()]]).await;
+    let tower = Tower::on(&bench);
+    assert_eq!(
+        tower.at(AT + 1100).await,
+        [coin.direct_from_cpfp.compute_txid()]
+    );
+}
+
 #[tokio::test]
 async fn returned_payment_is_answered_with_the_senders_refund() {
     let (mut bench, coin) = (Bench::new(), coin(1000));
