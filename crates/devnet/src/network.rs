@@ -351,6 +351,7 @@ fn set_up_operator(
         index,
         threshold: plan.threshold,
         deposit_confirmations: 3,
+        exit_confirmations: None,
         mock: plan.mock,
         ssps: plan.ssps.iter().map(ToString::to_string).collect(),
         listen: ListenSection {

@@ -34,7 +34,7 @@ pub enum Table {
     UtxoSwap = 11,
     /// What such a swap has exclusively.
     UtxoHold = 12,
-    /// What the chain said about nodes.
+    /// What the chain said about nodes, and cooperative exits.
     Watch = 16,
 }
 
@@ -143,6 +143,8 @@ pub enum Index {
     TreePending = 36,
     /// Transfers that are under way, by leaf.
     TransferByLeaf = 37,
+    /// Cooperative exits whose exit transaction matters.
+    ExitWatched = 38,
 }
 
 impl Index {
@@ -168,6 +170,7 @@ impl Index {
             Self::WatchFrom => 35,
             Self::TreePending => 36,
             Self::TransferByLeaf => 37,
+            Self::ExitWatched => 38,
         }
     }
 }

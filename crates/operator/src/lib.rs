@@ -12,6 +12,7 @@ pub mod config;
 pub mod convert;
 pub mod engine;
 pub mod events;
+pub mod exits;
 pub mod keyshares;
 pub mod limits;
 pub mod metrics;

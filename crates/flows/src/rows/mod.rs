@@ -2,6 +2,7 @@
 
 mod address;
 mod chain;
+mod exit;
 mod flow;
 mod keyshare;
 mod node;
@@ -12,6 +13,7 @@ mod utxo_swap;
 
 pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
+pub use exit::{ExitRow, ExitState};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, ApiError, commitments, deposit, dispatch, events, query, renew, settings, transfer,
 };
+use crate::convert::spark::{CooperativeExitRequest, CooperativeExitResponse};
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
@@ -214,6 +215,18 @@ impl Contract for SparkService {
     ) -> Answer<StartTransferResponse> {
         self.call("start_transfer_v3", request, transfer::start_transfer_v3)
             .await
+    }
+
+    async fn cooperative_exit_v2(
+        &self,
+        request: Request<CooperativeExitRequest>,
+    ) -> Answer<CooperativeExitResponse> {
+        self.call(
+            "cooperative_exit_v2",
+            request,
+            transfer::cooperative_exit_v2,
+        )
+        .await
     }
 
     async fn claim_transfer(

@@ -1,3 +1,4 @@
+mod payouts;
 mod reorgs;
 mod tower;
 
@@ -187,6 +188,7 @@ impl Bench {
             threshold: 2,
             network: Network::Regtest,
             deposit_confirmations: 3,
+            exit_confirmations: 1,
         };
         Self {
             tables: Tables::new(store.clone()),

@@ -24,6 +24,7 @@ use crate::api::{Api, authn};
 use crate::chain::{Duties, Watchtower, run_flips};
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::exits::Exits;
 use crate::metrics::{self, Readiness};
 use crate::peer::{PeerClient, PeerServer};
 use crate::{Core, Events};
@@ -119,7 +120,12 @@ impl Starting {
         let stop = self.stop.clone();
         self.spawn(
             "watchtower",
-            Watchtower::new(&self.api.core).run(tip, stop.clone().cancelled_owned()),
+            Watchtower::new(&self.api.core).run(tip.clone(), stop.clone().cancelled_owned()),
+        );
+        let exits = Exits::new(self.api.engine.clone(), self.api.core.clone());
+        self.spawn(
+            "exits",
+            exits.run(tip.clone(), stop.clone().cancelled_owned()),
         );
         self.spawn(
             "deposits",

@@ -53,7 +53,7 @@ pub struct Cluster {
     pub(super) values: BTreeMap<LeafId, Sats>,
     /// Leaves began with used timelocks, and are renewed.
     pub(super) aged: bool,
-    chain: Arc<MemoryChain>,
+    pub(super) chain: Arc<MemoryChain>,
     begun: tokio::time::Instant,
 }
 
@@ -111,6 +111,7 @@ impl Cluster {
             threshold,
             network: Chain::Regtest,
             deposit_confirmations: 3,
+            exit_confirmations: 1,
         };
         let network = Network::new(ChaCha20Rng::from_seed(rng.r#gen()), Faults::NONE, operators);
         let machines = (0..operators)

@@ -8,6 +8,7 @@
 mod age;
 mod check;
 mod cluster;
+mod exit;
 mod liar;
 mod network;
 mod path;

@@ -1,12 +1,14 @@
 //! Transfers: sending leaves, claiming them at once, claiming them in three steps.
 
 mod claim;
+mod exit;
 mod finish;
 mod sign;
 mod start;
 mod tweak;
 
 pub use claim::claim_transfer;
+pub use exit::cooperative_exit_v2;
 pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;
