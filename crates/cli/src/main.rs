@@ -6,6 +6,7 @@ mod operator;
 mod signer;
 mod up;
 mod wallet;
+mod watchtower;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ enum Command {
     Signer(signer::SignerArgs),
     /// Hold, send and receive bitcoin.
     Wallet(wallet::WalletArgs),
+    /// Watch over a wallet while its owner is away.
+    Watchtower(watchtower::WatchtowerArgs),
 }
 
 #[tokio::main]
@@ -88,6 +91,7 @@ async fn main() -> ExitCode {
         },
         Command::Signer(args) => signer::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,
+        Command::Watchtower(args) => watchtower::run(args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

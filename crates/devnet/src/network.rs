@@ -508,6 +508,7 @@ impl SetUp<'_> {
             index,
             threshold: plan.threshold,
             deposit_confirmations: 3,
+            exit_confirmations: None,
             mock: plan.mock,
             hide_balances: false,
             ssps: plan.ssps.iter().map(ToString::to_string).collect(),

@@ -17,7 +17,8 @@ use crate::refunds::{self, JobSet};
 use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{ClaimRequest, Request};
 use crate::rows::{
-    ClaimPhase, FlowRow, KeyshareRow, LeafRefunds, Millis, NodeRow, TransferRow, TransferStatus,
+    ClaimPhase, FlowRow, KeyshareRow, LeafRefunds, Millis, NodeRow, TransferKind, TransferRow,
+    TransferStatus,
 };
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
@@ -62,6 +63,12 @@ pub(crate) fn check_claimable(transfer: &TransferRow, place: usize) -> Result<bo
             Reason::DuplicateOperation,
             format!("transfer {id} has been claimed"),
         ),
+        (status, _) if status.is_staged() && transfer.kind == TransferKind::CooperativeExit => {
+            refuse(
+                Reason::InsufficientConfirmations,
+                format!("the payout of transfer {id} is not confirmed deep enough: wait for it"),
+            )
+        }
         (status, _) if status.is_staged() => refuse(
             Reason::InvalidState,
             format!("transfer {id} is SENDER_KEY_TWEAK_PENDING: its sender has not let go yet"),

@@ -39,6 +39,8 @@ pub struct Site {
     pub network: Network,
     /// Confirmations that make a deposit spendable, the containing block counted as one.
     pub deposit_confirmations: u32,
+    /// Confirmations of an exit transaction after which its provider gets the leaves.
+    pub exit_confirmations: u32,
 }
 
 impl Site {

@@ -34,7 +34,7 @@ pub enum Table {
     UtxoSwap = 11,
     /// What such a swap has exclusively.
     UtxoHold = 12,
-    /// What the chain said about nodes.
+    /// What the chain said about nodes, and cooperative exits.
     Watch = 16,
     /// Spark invoices that somebody pays or has paid.
     Invoice = 13,
@@ -169,6 +169,8 @@ pub enum Index {
     HashLockByHash = 31,
     /// Hash locks whose preimage the operators know and that are not settled yet, by time.
     HashLockRevealed = 32,
+    /// Cooperative exits whose exit transaction matters.
+    ExitWatched = 38,
 }
 
 impl Index {
@@ -199,6 +201,7 @@ impl Index {
             Self::HashLockByParty => 30,
             Self::HashLockByHash => 31,
             Self::HashLockRevealed => 32,
+            Self::ExitWatched => 38,
         }
     }
 }

@@ -163,6 +163,55 @@ pub struct SettingRequest {
     pub master: Option<Option<PublicKey>>,
 }
 
+/// Give leaves to a provider that pays out on chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// The id that the wallet chose for the transfer.
+    pub transfer: TransferId,
+    /// The sender's identity key.
+    pub sender: PublicKey,
+    /// The provider's identity key.
+    pub receiver: PublicKey,
+    /// The same by leaf.
+    pub receivers: BTreeMap<LeafId, PublicKey>,
+    /// Refunds and tweaks.
+    pub package: TweakPackage,
+    /// When the exit lapses if its payout is not seen.
+    pub expiry: Millis,
+    /// The id that the wallet chose for the exit.
+    pub exit: [u8; 16],
+    /// The exit transaction's id, in either order of bytes.
+    pub exit_txid: [u8; 32],
+    /// The transaction that makes connectors of an output of the exit transaction.
+    pub connector_tx: Vec<u8>,
+}
+
+/// The payout of an exit is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitSettleRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// Which exit.
+    pub exit: [u8; 16],
+    /// Its transfer.
+    pub transfer: TransferId,
+}
+
+/// An exit lapsed unseen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitReturnRequest {
+    /// The coordinator's time.
+    pub now: Millis,
+    /// Which exit.
+    pub exit: [u8; 16],
+    /// Its transfer.
+    pub transfer: TransferId,
+    /// The exit transaction's output that the connectors come from.
+    pub funds: OutPoint,
+}
+
 /// Any request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -206,6 +255,12 @@ pub enum Request {
     Preimage(Box<PreimageRequest>),
     /// [`LegacyReceiveRequest`].
     LegacyReceive(Box<LegacyReceiveRequest>),
+    /// [`ExitRequest`].
+    Exit(Box<ExitRequest>),
+    /// [`ExitSettleRequest`].
+    ExitSettle(Box<ExitSettleRequest>),
+    /// [`ExitReturnRequest`].
+    ExitReturn(Box<ExitReturnRequest>),
 }
 
 impl Request {
@@ -278,6 +333,9 @@ macro_rules! each {
             Request::HashLock($request) => $body,
             Request::Preimage($request) => $body,
             Request::LegacyReceive($request) => $body,
+            Request::Exit($request) => $body,
+            Request::ExitSettle($request) => $body,
+            Request::ExitReturn($request) => $body,
         }
     };
 }
@@ -292,7 +350,10 @@ impl Request {
             | Self::Rotate(_)
             | Self::UtxoRefund(_)
             | Self::Setting(_)
-            | Self::StorePreimage(_) => 1,
+            | Self::StorePreimage(_)
+            | Self::ExitSettle(_)
+            | Self::ExitReturn(_) => 1,
+            Self::Exit(request) => request.package.cpfp.len().saturating_mul(3),
             Self::Deposit(request) => request.outputs.len().saturating_add(2),
             Self::Send(request) => sends(request),
             Self::UtxoSwap(request) => sends(&request.send).saturating_add(2),

@@ -13,6 +13,7 @@ pub mod convert;
 pub mod doctor;
 pub mod engine;
 pub mod events;
+pub mod exits;
 pub mod keyshares;
 pub mod lease;
 pub mod limits;

@@ -144,7 +144,9 @@ impl Owner {
         }
     }
 
-    fn jobs(
+    /// Half-signs the refunds of leaves with these keys: fee-less, direct, fee-paying.
+    #[allow(clippy::type_complexity, reason = "three lists of one kind")]
+    pub(crate) fn jobs(
         &self,
         site: &Site,
         leaves: &[(&NodeRow, SecretKey, RefundSet)],

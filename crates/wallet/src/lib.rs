@@ -62,6 +62,7 @@ mod testing;
 mod transfer;
 pub mod verify;
 mod wallet;
+pub mod watch;
 mod wire;
 
 pub use auto_claim::AutoClaim;

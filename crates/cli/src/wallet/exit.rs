@@ -11,6 +11,9 @@ use tinderbox_wallet::{Bundle, ExitDriver, ExitEvent, ExitOptions, ExitReport, R
 use super::folder::Folder;
 use super::output::{Output, table};
 
+/// How long operators may take to answer before an export goes on without them.
+const LAST_LOOK: Duration = Duration::from_secs(10);
+
 /// Leave Spark without the operators.
 #[derive(Subcommand)]
 pub(super) enum ExitCommand {
@@ -23,6 +26,7 @@ pub(super) enum ExitCommand {
     /// Go on with an exit, for example after a restart.
     Resume(DriveArgs),
     /// Write everything that another device needs, besides the words, to a file or to standard output.
+    /// A watchtower needs the same.
     Export {
         /// The file.
         file: Option<PathBuf>,
@@ -112,6 +116,10 @@ pub(super) async fn run(folder: &Folder, command: ExitCommand, output: Output) -
             )
         }
         ExitCommand::Export { file } => {
+            // The operators may be gone; what is stored is enough.
+            if let Ok(Err(error)) = tokio::time::timeout(LAST_LOOK, wallet.sync()).await {
+                tracing::info!(%error, "exported without asking the operators");
+            }
             let text = wallet.export_bundle()?.to_json()?;
             match file {
                 Some(file) => {

@@ -2,6 +2,7 @@
 
 mod address;
 mod chain;
+mod exit;
 mod flow;
 mod invoice;
 mod hashlock;
@@ -15,6 +16,7 @@ mod utxo_swap;
 
 pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
+pub use exit::{ExitRow, ExitState};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
 pub use invoice::InvoiceRow;
 pub use hashlock::{

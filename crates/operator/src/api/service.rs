@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, ApiError, commitments, deposit, dispatch, events, htlc, query, renew, settings, transfer,
 };
+use crate::convert::spark::{CooperativeExitRequest, CooperativeExitResponse};
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
@@ -220,6 +221,18 @@ impl Contract for SparkService {
             "finalize_transfer_with_transfer_package",
             request,
             transfer::finalize_transfer_with_transfer_package,
+        )
+        .await
+    }
+
+    async fn cooperative_exit_v2(
+        &self,
+        request: Request<CooperativeExitRequest>,
+    ) -> Answer<CooperativeExitResponse> {
+        self.call(
+            "cooperative_exit_v2",
+            request,
+            transfer::cooperative_exit_v2,
         )
         .await
     }

@@ -47,6 +47,7 @@ impl Duties {
         }
         self.flip_into(last.at.height, &mut work, &mut changes, &mut touches)
             .await?;
+        self.take_exits(fresh, &mut work, &mut changes).await?;
         for utxo in work.utxos.values() {
             changes.put(&work.rows, utxo)?;
         }

@@ -58,17 +58,21 @@ impl Duties {
         let mut changes = Changes::new();
         let mut nodes = BTreeSet::new();
         let mut utxos = BTreeSet::new();
+        let mut exits = BTreeSet::new();
         for height in heights {
             let id = UndoRow::id_of(height);
             if let Some(row) = work.rows.get::<UndoRow>(id.clone())? {
                 utxos.extend(row.utxos);
                 if height > to.height {
                     nodes.extend(row.nodes);
+                    exits.extend(row.exits);
                     changes.delete::<UndoRow>(&work.rows, id)?;
                 }
             }
         }
         self.unbury(to.height, tip.height, &utxos, &mut work, &mut changes)
+            .await?;
+        self.unsee(exits, to.height, &mut work, &mut changes)
             .await?;
         work.take(&self.tables, nodes.clone()).await?;
         for id in nodes {

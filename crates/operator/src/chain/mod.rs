@@ -5,6 +5,7 @@
 //! | [`state`] | applies blocks and undoes them, in one conditional write each |
 //! | `connect`, `disconnect` | what a batch of blocks changes, and what taking blocks back changes |
 //! | `payments`, `spends`, `orphans` | its three parts: deposits, our transactions, nodes that die with those above |
+//! | `exits` | payouts of cooperative exits |
 //! | `effects` | what a confirmed transaction is to a node |
 //! | `mark` | what the chain has said about one node, and the status that follows |
 //! | `work` | what a batch changes, before it is written |
@@ -18,6 +19,7 @@
 mod connect;
 mod disconnect;
 mod effects;
+mod exits;
 mod flip;
 mod mark;
 mod orphans;

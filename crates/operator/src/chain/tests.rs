@@ -1,3 +1,4 @@
+mod payouts;
 mod reorgs;
 mod tower;
 
@@ -188,6 +189,7 @@ impl Bench {
             threshold: 2,
             network: Network::Regtest,
             deposit_confirmations: 3,
+            exit_confirmations: 1,
         };
         Self {
             tables: Tables::new(store.clone()),

@@ -13,6 +13,8 @@ pub struct UndoRow {
     pub utxos: Vec<Vec<u8>>,
     /// Nodes whose status or confirmation it changed.
     pub nodes: Vec<LeafId>,
+    /// Cooperative exits whose payout it holds.
+    pub exits: Vec<[u8; 16]>,
 }
 
 impl UndoRow {
@@ -28,12 +30,13 @@ impl UndoRow {
     /// True if there is nothing to take back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.utxos.is_empty() && self.nodes.is_empty()
+        self.utxos.is_empty() && self.nodes.is_empty() && self.exits.is_empty()
     }
 }
 
 impl Row for UndoRow {
     const TABLE: Table = Table::Chain;
+    const FORMAT: u8 = 2;
 
     fn id(&self) -> Vec<u8> {
         Self::id_of(self.height)

@@ -44,6 +44,12 @@ impl ConfigFile {
         if self.deposit_confirmations == 0 {
             bad.push("deposit_confirmations is 0: an unconfirmed deposit can be taken back, use 1 or more".into());
         }
+        if self.exit_confirmations == Some(0) {
+            bad.push(
+                "exit_confirmations is 0: an unconfirmed payout can be taken back, use 1 or more"
+                    .into(),
+            );
+        }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             bad.push("tls: give both certificate and key, or neither".into());
         }
@@ -70,6 +76,10 @@ impl ConfigFile {
                 me: OperatorIndex(self.index),
                 threshold: self.threshold,
                 deposit_confirmations: self.deposit_confirmations,
+                exit_confirmations: self.exit_confirmations.unwrap_or(match network {
+                    Network::Regtest | Network::Local => 1,
+                    _ => 6,
+                }),
                 mock: self.mock,
                 hide_balances: self.hide_balances,
                 ssps,

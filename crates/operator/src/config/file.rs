@@ -31,6 +31,10 @@ pub struct ConfigFile {
     /// Confirmations that make a deposit spendable, its own block counted as one.
     #[serde(default = "deposit_confirmations")]
     pub deposit_confirmations: u32,
+    /// Confirmations of an exit transaction after which its provider gets the leaves. Absent: 6,
+    /// and 1 on regtest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_confirmations: Option<u32>,
     /// Serve the test-only mock service. Local networks only.
     #[serde(default)]
     pub mock: bool,

@@ -35,6 +35,8 @@ pub struct Config {
     pub threshold: u16,
     /// Confirmations that make a deposit spendable.
     pub deposit_confirmations: u32,
+    /// Confirmations of an exit transaction after which its provider gets the leaves.
+    pub exit_confirmations: u32,
     /// Serve the mock service.
     pub mock: bool,
     /// Leaves and balances of private wallets are hidden as well.

@@ -58,6 +58,21 @@ pub fn tree_node(node: &NodeRow, keyshare: &KeyshareRow, site: &Site) -> spark::
     }
 }
 
+/// What a node's owner sees besides: the fee-paying refunds with witnesses, so that a watchtower of
+/// its own can publish them. A fee-paying node transaction only if a refund follows it: without one
+/// it would take the coin out of everybody's reach.
+pub fn show_owner(message: &mut spark::TreeNode, node: &NodeRow) {
+    message.direct_refund_tx.clone_from(&node.txs.direct_refund);
+    message
+        .direct_from_cpfp_refund_tx
+        .clone_from(&node.txs.direct_from_cpfp_refund);
+    let leads_on = deserialize::<Transaction>(&node.txs.direct_refund)
+        .is_ok_and(|tx| tx.input.iter().all(|input| !input.witness.is_empty()));
+    if leads_on {
+        message.direct_tx.clone_from(&node.txs.direct);
+    }
+}
+
 /// The same transaction without its signatures; nothing stays nothing.
 #[must_use]
 pub fn without_witness(raw: &[u8]) -> Vec<u8> {

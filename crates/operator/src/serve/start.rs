@@ -29,6 +29,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::events::{Log, run_purge};
 use crate::lease::Lease;
+use crate::exits::Exits;
 use crate::metrics::{self, Readiness};
 use crate::peer::{Hello, PeerClient, PeerServer};
 use crate::returns::Returns;
@@ -154,6 +155,11 @@ impl Starting {
         let engine = self.api.engine.clone();
         self.duty("returns", move |stop| {
             Returns::new(engine.clone()).run(stop.cancelled_owned())
+        });
+        let exits = Exits::new(self.api.engine.clone(), self.api.core.clone());
+        let tip = self.api.tip.clone();
+        self.duty("exits", move |stop| {
+            exits.clone().run(tip.clone(), stop.cancelled_owned())
         });
         let changes = self.api.core.events.listen();
         let log = Log::new(&self.api.core);

@@ -74,6 +74,7 @@ impl Network {
                     index: u16::from(index),
                     threshold: 2,
                     deposit_confirmations: 3,
+                    exit_confirmations: None,
                     mock: true,
                     hide_balances: false,
                     ssps: Vec::new(),

@@ -111,6 +111,7 @@ impl Cluster {
             threshold,
             network: Chain::Regtest,
             deposit_confirmations: 3,
+            exit_confirmations: 1,
         };
         let network = Network::new(ChaCha20Rng::from_seed(rng.r#gen()), Faults::NONE, operators);
         let machines = (0..operators)

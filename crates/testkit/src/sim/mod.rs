@@ -10,6 +10,7 @@ mod check;
 mod cluster;
 mod deposits;
 mod hashlocks;
+mod exit;
 mod liar;
 mod locks;
 mod network;

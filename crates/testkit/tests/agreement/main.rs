@@ -4,6 +4,7 @@
 
 mod backup;
 mod crashes;
+mod exits;
 mod liars;
 mod messages;
 mod partition;

@@ -12,6 +12,7 @@ use tinderbox_store::Scan;
 use crate::api::paging::Page;
 use crate::api::{Api, ApiError};
 use crate::convert::field::{is_network, leaf_id, malformed, missing, public_key};
+use crate::convert::node::show_owner;
 use crate::convert::spark::query_nodes_request::Source;
 use crate::convert::spark::{
     QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
@@ -85,7 +86,17 @@ pub async fn query_nodes(
     if request.include_parents {
         add_ancestors(&api, &mut nodes).await?;
     }
-    let nodes = api.tree_nodes(nodes).await?;
+    let own: Vec<NodeRow> = nodes
+        .iter()
+        .filter(|node| caller.identity() == Some(&node.owner))
+        .cloned()
+        .collect();
+    let mut nodes = api.tree_nodes(nodes).await?;
+    for node in &own {
+        if let Some(message) = nodes.get_mut(&node.id) {
+            show_owner(message, node);
+        }
+    }
     Ok(QueryNodesResponse {
         nodes: nodes
             .into_iter()

@@ -2,7 +2,7 @@
 
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::{ClaimRequest, Request};
-use tinderbox_flows::rows::{ClaimPhase, TransferStatus};
+use tinderbox_flows::rows::{ClaimPhase, TransferKind, TransferStatus};
 
 use super::{claimed, received};
 use crate::api::{Api, ApiError};
@@ -35,6 +35,13 @@ pub async fn claim_transfer(
     let phase = row.receivers.get(place).map(|receiver| receiver.phase);
     if phase == Some(ClaimPhase::Completed) {
         return Err(claimed(&id).into());
+    }
+    if row.status.is_staged() && row.kind == TransferKind::CooperativeExit {
+        return Err(Refusal::new(
+            Reason::InsufficientConfirmations,
+            format!("transfer {id} cannot be claimed: its payout is not confirmed deep enough, wait for it"),
+        )
+        .into());
     }
     if row.status.is_staged() || row.status == TransferStatus::Returned {
         return Err(Refusal::new(

@@ -2,6 +2,7 @@
 
 mod claim;
 mod finalize;
+mod exit;
 mod finish;
 mod sign;
 mod start;
@@ -10,6 +11,7 @@ mod tweak;
 
 pub use claim::claim_transfer;
 pub use finalize::finalize_transfer_with_transfer_package;
+pub use exit::cooperative_exit_v2;
 pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;

@@ -107,7 +107,10 @@ pub(super) fn leaves_of(package: &TransferPackage) -> Result<Vec<LeafId>, Refusa
         .collect()
 }
 
-fn expiry(api: &Api, time: Option<&prost_types::Timestamp>) -> Result<Option<Millis>, Refusal> {
+pub(super) fn expiry(
+    api: &Api,
+    time: Option<&prost_types::Timestamp>,
+) -> Result<Option<Millis>, Refusal> {
     match instant("expiry_time", time)? {
         Some(expiry) if expiry <= api.now() => Err(malformed("expiry_time", "it is over already")),
         other => Ok(other),

@@ -1,0 +1,157 @@
+//! Cooperative exits, as a wallet and its provider make them.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::SECP256K1;
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+};
+use rand::Rng;
+use tinderbox_flows::record::Row;
+use tinderbox_flows::request::ExitRequest;
+use tinderbox_flows::rows::{ChainRow, ExitRow, KnownBlock, Millis, NodeRow};
+use tinderbox_flows::snapshot::{Changes, Snapshot};
+use tinderbox_protocol::refunds::{LeafTxs, RefundPurpose, expected};
+use tinderbox_protocol::tx::{Utxo, p2tr};
+use tinderbox_protocol::{BlockHeight, LeafId, TransferId};
+use tinderbox_store::Store;
+
+use super::run;
+use super::scene::Scene;
+use crate::signer::secret_key;
+
+/// Where blocks begin that tests make up.
+const HEIGHT: u32 = 100;
+
+/// A transaction that spends `from` and has outputs of these values.
+fn spend(version: Version, from: OutPoint, values: &[u64], script: &ScriptBuf) -> Transaction {
+    Transaction {
+        version,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: from,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: values
+            .iter()
+            .map(|value| TxOut {
+                value: Amount::from_sat(*value),
+                script_pubkey: script.clone(),
+            })
+            .collect(),
+    }
+}
+
+impl Scene {
+    /// An exit of leaves of wallet `from`, with wallet `to` as the provider, and the transaction
+    /// that pays out.
+    ///
+    /// # Panics
+    /// If a leaf cannot be sent.
+    pub async fn exit(
+        &mut self,
+        id: TransferId,
+        from: usize,
+        to: usize,
+        leaves: &[LeafId],
+        expiry: Millis,
+    ) -> (ExitRequest, Transaction) {
+        let send = self.payment(id, from, to, leaves).await;
+        let script = p2tr(&secret_key(&mut self.rng).public_key(SECP256K1));
+        let coin = OutPoint::new(Txid::from_byte_array(self.rng.r#gen()), 0);
+        let payout = spend(Version::TWO, coin, &[50_000, 3540], &script);
+        let funds = OutPoint::new(payout.compute_txid(), 1);
+        let connectors = spend(
+            Version::non_standard(3),
+            funds,
+            &vec![354; leaves.len() + 1],
+            &script,
+        );
+        let receiver = self.cluster.owners[to].identity();
+        let nodes: Vec<NodeRow> = leaves.iter().map(|leaf| self.node(0, leaf)).collect();
+        let owner = &self.cluster.owners[from];
+        let mut sets = Vec::new();
+        for (vout, node) in (0u32..).zip(&nodes) {
+            let txs = LeafTxs::parse(&node.txs.node, &node.txs.direct).expect("a leaf's nodes");
+            let purpose = RefundPurpose::CoopExit {
+                current: tinderbox_flows::refunds::current_sequence(node).expect("a refund"),
+                receiver,
+                connector: Utxo::of(&connectors, vout).expect("one output for each leaf"),
+            };
+            let set = expected(&txs, &purpose).expect("a leaf that can be sent");
+            sets.push((node, owner.leaf_key(&node.id), set));
+        }
+        let nonces = run::nonces(&self.cluster, &mut self.rng, nodes.len() * 3).await;
+        let (cpfp, direct, direct_from_cpfp) = self.cluster.owners[from].jobs(
+            &self.cluster.site,
+            &sets,
+            &mut nonces.into_iter(),
+            &mut self.rng,
+        );
+        let mut package = send.package;
+        package.cpfp = cpfp;
+        package.direct = direct;
+        package.direct_from_cpfp = direct_from_cpfp;
+        let request = ExitRequest {
+            now: send.now,
+            transfer: id,
+            sender: send.sender,
+            receiver,
+            receivers: send.receivers,
+            package,
+            expiry,
+            exit: self.rng.r#gen(),
+            exit_txid: payout.compute_txid().to_byte_array(),
+            connector_tx: serialize(&connectors),
+        };
+        (request, payout)
+    }
+
+    /// Now, by the clock of operators.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        run::now(&self.cluster)
+    }
+
+    /// Writes a row into an operator's tables.
+    ///
+    /// # Panics
+    /// If somebody else writes it at the same time.
+    pub async fn put<R: Row>(&self, operator: u16, row: &R) {
+        let store = &self.cluster.machines[usize::from(operator)].store;
+        let mut snapshot = Snapshot::new();
+        let stored = store.get(&[row.key()]).await.expect("memory answers");
+        snapshot.insert(row.key(), stored.into_iter().next().flatten());
+        let mut changes = Changes::new();
+        changes.put(&snapshot, row).expect("it was read");
+        let batch = changes.into_batch(&snapshot);
+        store.apply(batch).await.expect("nobody else writes it");
+    }
+
+    /// An operator follows the chain to a tip at which the payout of an exit has `depth` blocks.
+    ///
+    /// # Panics
+    /// If it does not know the exit.
+    pub async fn see_payout(&self, operator: u16, exit: &[u8; 16], depth: u32) {
+        let hash = BlockHash::all_zeros();
+        let mut row: ExitRow = self
+            .row(operator, &ExitRow::id_of(exit))
+            .expect("the exit is known");
+        row.seen = (depth > 0).then_some((BlockHeight(HEIGHT), hash));
+        self.put(operator, &row).await;
+        let tip = KnownBlock {
+            height: BlockHeight(HEIGHT + depth.saturating_sub(1)),
+            hash,
+        };
+        self.put(operator, &ChainRow { blocks: vec![tip] }).await;
+    }
+
+    /// Every operator's node has this transaction.
+    pub fn broadcast(&self, tx: &Transaction) {
+        self.cluster.chain.confirm(tx);
+    }
+}
