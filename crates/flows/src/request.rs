@@ -16,6 +16,8 @@ pub use crate::rotate::RotateRequest;
 use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
+use crate::swap_counter::SwapCounterRequest;
+use crate::swap_primary::SwapPrimaryRequest;
 pub use crate::utxo_claim::UtxoClaimRequest;
 pub use crate::utxo_refund::UtxoRefundRequest;
 pub use crate::utxo_reserve::UtxoReserveRequest;
@@ -171,6 +173,10 @@ pub enum Request {
     UtxoSweep(Box<UtxoSweepRequest>),
     /// [`RenewRequest`].
     Renew(Box<RenewRequest>),
+    /// [`SwapPrimaryRequest`].
+    SwapPrimary(Box<SwapPrimaryRequest>),
+    /// [`SwapCounterRequest`].
+    SwapCounter(Box<SwapCounterRequest>),
 }
 
 impl Request {
@@ -236,6 +242,8 @@ macro_rules! each {
             Request::UtxoClaim($request) => $body,
             Request::UtxoSweep($request) => $body,
             Request::Renew($request) => $body,
+            Request::SwapPrimary($request) => $body,
+            Request::SwapCounter($request) => $body,
         }
     };
 }
@@ -258,6 +266,8 @@ impl Request {
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
             Self::Renew(request) => request.jobs.count(),
+            Self::SwapPrimary(request) => request.package.cpfp.len(),
+            Self::SwapCounter(request) => request.package.cpfp.len(),
         }
     }
 

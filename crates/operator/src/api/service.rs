@@ -21,7 +21,8 @@ use crate::convert::spark::{
     GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
-    QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
+    InitiateSwapPrimaryTransferRequest, InitiateSwapPrimaryTransferResponse, QueryBalanceRequest,
+    QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
     QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
     QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
     QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
@@ -263,6 +264,26 @@ impl Contract for SparkService {
     async fn renew_leaf(&self, request: Request<RenewLeafRequest>) -> Answer<RenewLeafResponse> {
         self.call_once("renew_leaf", request, renew::renew_leaf)
             .await
+    }
+
+    async fn start_leaf_swap_v2(
+        &self,
+        request: Request<StartTransferRequest>,
+    ) -> Answer<StartTransferResponse> {
+        self.call("start_leaf_swap_v2", request, transfer::start_leaf_swap_v2)
+            .await
+    }
+
+    async fn initiate_swap_primary_transfer(
+        &self,
+        request: Request<InitiateSwapPrimaryTransferRequest>,
+    ) -> Answer<InitiateSwapPrimaryTransferResponse> {
+        self.call(
+            "initiate_swap_primary_transfer",
+            request,
+            transfer::initiate_swap_primary_transfer,
+        )
+        .await
     }
 
     async fn query_nodes(&self, request: Request<QueryNodesRequest>) -> Answer<QueryNodesResponse> {

@@ -187,6 +187,7 @@ impl Bench {
             threshold: 2,
             network: Network::Regtest,
             deposit_confirmations: 3,
+            providers: Vec::new(),
         };
         Self {
             tables: Tables::new(store.clone()),

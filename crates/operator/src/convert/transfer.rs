@@ -175,6 +175,7 @@ mod tests {
             threshold: 2,
             network: Network::Local,
             deposit_confirmations: 3,
+            providers: Vec::new(),
         }
     }
 

@@ -39,6 +39,7 @@ pub(super) fn site(config: &Config) -> Site {
         threshold: config.threshold,
         network: config.network,
         deposit_confirmations: config.deposit_confirmations,
+        providers: config.ssps.clone(),
     }
 }
 

@@ -111,6 +111,7 @@ impl Cluster {
             threshold,
             network: Chain::Regtest,
             deposit_confirmations: 3,
+            providers: Vec::new(),
         };
         let network = Network::new(ChaCha20Rng::from_seed(rng.r#gen()), Faults::NONE, operators);
         let machines = (0..operators)
@@ -133,7 +134,10 @@ impl Cluster {
             .collect();
         let owners = (0..owners).map(|_| Owner::new(rng)).collect();
         let mut cluster = Self {
-            site,
+            site: Site {
+                providers: owners.iter().map(Owner::identity).collect(),
+                ..site
+            },
             machines,
             network,
             owners,
@@ -191,7 +195,8 @@ impl Cluster {
         let owner = &self.owners[place % self.owners.len()];
         let leaf = LeafId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
         let tree = TreeId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
-        let value = Sats(rng.gen_range(2000..100_000));
+        // Few different values, so that leaves can be swapped for others of the same total.
+        let value = Sats(10_000 << rng.gen_range(0..2));
         let secret = SecretScalar::random(rng);
         let dealt = feldman::split(&secret, self.site.threshold, self.site.count(), rng)
             .expect("threshold and count are valid");

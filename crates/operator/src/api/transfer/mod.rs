@@ -1,9 +1,10 @@
-//! Transfers: sending leaves, claiming them at once, claiming them in three steps.
+//! Transfers: sending leaves, swapping them, claiming them at once, claiming them in three steps.
 
 mod claim;
 mod finish;
 mod sign;
 mod start;
+mod swap;
 mod tweak;
 
 pub use claim::claim_transfer;
@@ -11,6 +12,10 @@ pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;
 pub use start::{start_transfer_v2, start_transfer_v3};
+pub use swap::{
+    counter_leaf_swap_v2, initiate_counter_transfer, initiate_swap_primary_transfer,
+    start_leaf_swap_v2,
+};
 pub use tweak::claim_transfer_tweak_keys;
 
 use bitcoin::secp256k1::PublicKey;
