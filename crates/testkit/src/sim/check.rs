@@ -15,6 +15,7 @@ use tinderbox_protocol::tx::p2tr;
 use super::cluster::Cluster;
 use super::liar::{Evidence, Lie};
 use super::path;
+use super::swaps;
 
 /// An invariant does not hold.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -90,6 +91,9 @@ pub(super) fn invariants(
                 other.get(id)
             ));
         }
+    }
+    if let Some(why) = swaps::check(transfers[0].values()) {
+        return broken(why);
     }
     let identities: BTreeSet<PublicKey> = cluster.owners.iter().map(|o| o.identity()).collect();
     for leaf in &cluster.leaves {
@@ -179,7 +183,8 @@ pub(super) fn invariants(
             }
             NodeStatus::TransferLocked => {
                 let held = transfers[0].values().any(|transfer| {
-                    transfer.status == TransferStatus::SenderKeyTweaked
+                    (transfer.status == TransferStatus::SenderKeyTweaked
+                        || transfer.status.is_staged())
                         && transfer.leaves.iter().any(|row| row.leaf == *leaf)
                 });
                 if !held {
@@ -192,6 +197,8 @@ pub(super) fn invariants(
         let mut hops: Vec<&TransferRow> = transfers[0]
             .values()
             .filter(|transfer| transfer.leaves.iter().any(|row| row.leaf == *leaf))
+            // Nothing moved.
+            .filter(|transfer| transfer.status != TransferStatus::Returned)
             .collect();
         hops.sort_by_key(|transfer| std::cmp::Reverse(sequence(transfer, leaf)));
         let place = cluster

@@ -121,13 +121,17 @@ impl Liar<'_> {
 
 fn altered(request: &Request) -> Request {
     let mut other = request.clone();
-    if let Request::Send(send) = &mut other {
-        send.now = Millis(send.now.0 + 1);
-    }
+    let now = match &mut other {
+        Request::Send(send) => &mut send.now,
+        Request::SwapPrimary(offer) => &mut offer.now,
+        Request::SwapCounter(answer) => &mut answer.now,
+        _ => return other,
+    };
+    *now = Millis(now.0 + 1);
     other
 }
 
-/// Tells one lie about a payment that its owner signed.
+/// Tells one lie about a payment or a leg of a swap that its owner signed.
 pub(super) async fn tell(
     cluster: &Cluster,
     lie: Lie,

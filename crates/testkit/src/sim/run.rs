@@ -21,6 +21,7 @@ use super::check::{self, Broken};
 use super::cluster::Cluster;
 use super::liar::{self, Lie};
 use super::renew::{freshen, renew};
+use super::swaps;
 use crate::faults::Faults;
 use crate::owner::NonceSet;
 
@@ -81,6 +82,10 @@ pub struct Report {
     pub claimed: usize,
     /// Renewals that were acknowledged.
     pub renewed: usize,
+    /// Offers of leaf swaps that were acknowledged.
+    pub offered: usize,
+    /// Leaf swaps that were acknowledged.
+    pub swapped: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -95,6 +100,8 @@ impl Report {
         self.sent += other.sent;
         self.claimed += other.claimed;
         self.renewed += other.renewed;
+        self.offered += other.offered;
+        self.swapped += other.swapped;
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
@@ -138,17 +145,22 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
         revive(&mut cluster, &mut report, &mut rng, false);
         let liar = plan.lie.filter(|_| rng.gen_bool(0.5));
         if let Some(lie) = liar {
-            if let Some(request) = send(&cluster, &mut rng).await {
+            let request = if rng.gen_ratio(1, 3) {
+                swaps::swap(&cluster, &mut rng).await
+            } else {
+                send(&cluster, &mut rng).await
+            };
+            if let Some(request) = request {
                 report.lies += 1;
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
-            let request = if plan.aged && rng.gen_bool(0.4) {
-                renew(&cluster, &mut rng).await
-            } else if rng.gen_bool(0.45) {
-                claim(&cluster, &mut rng).await
-            } else {
-                send(&cluster, &mut rng).await
+            let request = match rng.gen_range(0..20) {
+                0..=7 if plan.aged => renew(&cluster, &mut rng).await,
+                0..=7 => claim(&cluster, &mut rng).await,
+                8..=12 => swaps::swap(&cluster, &mut rng).await,
+                13..=15 if plan.aged => claim(&cluster, &mut rng).await,
+                _ => send(&cluster, &mut rng).await,
             };
             if let Some(request) = request {
                 submit(&cluster, &mut rng, &request, &mut open);
@@ -174,6 +186,8 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 Did::Send => report.sent += 1,
                 Did::Claim => report.claimed += 1,
                 Did::Renew => report.renewed += 1,
+                Did::Offer => report.offered += 1,
+                Did::Swap => report.swapped += 1,
             },
             _ => report.refused += 1,
         }
@@ -227,6 +241,8 @@ enum Did {
     Send,
     Claim,
     Renew,
+    Offer,
+    Swap,
 }
 
 type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
@@ -242,6 +258,8 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
     let did = match request {
         Request::Claim(_) => Did::Claim,
         Request::Renew(_) => Did::Renew,
+        Request::SwapPrimary(_) => Did::Offer,
+        Request::SwapCounter(_) => Did::Swap,
         _ => Did::Send,
     };
     let network = cluster.network.clone();
