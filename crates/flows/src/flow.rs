@@ -26,7 +26,8 @@ use crate::rows::{FlowId, FlowRow, JobRow, Millis};
 use crate::secret::{Preimage, PreimageShare, SealedPreimage, SealedShare};
 use crate::snapshot::{Changes, Snapshot};
 
-/// The operators, and which of them this is. Equal everywhere but for `me`.
+/// The operators, and which of them this is. Equal everywhere but for `me` and, while operators
+/// change their configuration, `providers`.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// This operator.
@@ -41,6 +42,8 @@ pub struct Site {
     pub deposit_confirmations: u32,
     /// Confirmations of an exit transaction after which its provider gets the leaves.
     pub exit_confirmations: u32,
+    /// Identity keys of the service providers that this operator serves. Its own choice, too.
+    pub providers: Vec<PublicKey>,
 }
 
 impl Site {

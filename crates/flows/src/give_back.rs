@@ -9,20 +9,19 @@ use crate::settle::check_free;
 use crate::snapshot::Changes;
 use crate::start::{leaves_of, unlocked};
 
-/// Holds a staged transfer for `frame.flow`: from here on nobody can settle it.
+/// Holds a staged transfer for `frame.flow`: from here on nobody can settle it. The time of its
+/// last change stays, as in [`settle::hold`](crate::settle::hold).
 ///
 /// # Errors
 /// A miss, or a refusal unless the transfer is staged and free.
 pub fn hold(
     frame: &Frame<'_>,
     mut transfer: TransferRow,
-    now: Millis,
     changes: &mut Changes,
 ) -> Result<TransferRow, Halt> {
     check_free(&transfer)?;
     htlc::check_returnable(frame, &transfer)?;
     transfer.held = Some(frame.flow);
-    transfer.updated = now;
     changes.put(frame.rows, &transfer)?;
     Ok(transfer)
 }

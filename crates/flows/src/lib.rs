@@ -52,6 +52,8 @@ pub mod setting;
 pub mod settle;
 pub mod snapshot;
 pub mod start;
+pub mod swap_counter;
+pub mod swap_primary;
 pub mod utxo;
 pub mod utxo_claim;
 pub mod utxo_refund;

@@ -24,6 +24,8 @@ pub use crate::rotate::RotateRequest;
 use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
+use crate::swap_counter::SwapCounterRequest;
+use crate::swap_primary::SwapPrimaryRequest;
 pub use crate::utxo_claim::UtxoClaimRequest;
 pub use crate::utxo_refund::UtxoRefundRequest;
 pub use crate::utxo_reserve::UtxoReserveRequest;
@@ -261,6 +263,10 @@ pub enum Request {
     ExitSettle(Box<ExitSettleRequest>),
     /// [`ExitReturnRequest`].
     ExitReturn(Box<ExitReturnRequest>),
+    /// [`SwapPrimaryRequest`].
+    SwapPrimary(Box<SwapPrimaryRequest>),
+    /// [`SwapCounterRequest`].
+    SwapCounter(Box<SwapCounterRequest>),
 }
 
 impl Request {
@@ -336,6 +342,8 @@ macro_rules! each {
             Request::Exit($request) => $body,
             Request::ExitSettle($request) => $body,
             Request::ExitReturn($request) => $body,
+            Request::SwapPrimary($request) => $body,
+            Request::SwapCounter($request) => $body,
         }
     };
 }
@@ -372,6 +380,8 @@ impl Request {
             Self::LegacyReceive(request) => request.refunds.cpfp.len().saturating_mul(3),
             // How many is in the rows; signing is the signer's work.
             Self::Preimage(_) => 1,
+            Self::SwapPrimary(request) => request.package.cpfp.len(),
+            Self::SwapCounter(request) => request.package.cpfp.len(),
         }
     }
 

@@ -71,7 +71,8 @@ impl Settlement {
 }
 
 /// Holds a staged transfer for `frame.flow`; `status` is what it shows meanwhile. The caller puts
-/// the transfer's row among its changes.
+/// the transfer's row among its changes. The time of its last change stays: after a refusal it must
+/// be the same everywhere, whoever held it.
 ///
 /// # Errors
 /// A miss, or a refusal unless the transfer is free and has all its tweaks.
@@ -79,7 +80,6 @@ pub fn hold(
     frame: &Frame<'_>,
     transfer: TransferRow,
     status: TransferStatus,
-    now: Millis,
 ) -> Result<Settlement, Halt> {
     check_free(&transfer)?;
     let leaves = leaves_of(frame, &transfer)?;
@@ -111,7 +111,6 @@ pub fn hold(
     let transfer = TransferRow {
         held: Some(frame.flow),
         status,
-        updated: now,
         ..transfer
     };
     Ok(Settlement {

@@ -15,6 +15,9 @@ use crate::Core;
 /// How long a fetched commitment is handed out, in milliseconds: half of the shortest time after
 /// which a signer may destroy it.
 const MAX_AGE_MS: u64 = 1_800_000;
+/// The same for a wallet that may make adaptor signatures with them: signers take only young nonces
+/// for these.
+const YOUNG_MS: u64 = 60_000;
 /// Commitments fetched in one go.
 const BATCH: u32 = 256;
 
@@ -47,6 +50,22 @@ impl Pool {
             return None;
         }
         Some(ready.drain(..count).map(|(_, taken)| taken).collect())
+    }
+
+    /// The youngest ones, if there are enough that were fetched lately.
+    fn take_young(&self, count: usize, now: Millis) -> Option<Vec<NonceCommitment>> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = ready.len().checked_sub(count)?;
+        let oldest = ready
+            .get(at)
+            .is_none_or(|(fetched, _)| fetched.plus(YOUNG_MS) >= now);
+        oldest.then(|| ready.drain(at..).map(|(_, taken)| taken).collect())
+    }
+
+    /// Drops those that are not young any more.
+    fn forget_old(&self, now: Millis) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.retain(|(fetched, _)| fetched.plus(YOUNG_MS) >= now);
     }
 
     fn add(&self, commitments: Vec<NonceCommitment>, now: Millis) {
@@ -87,13 +106,32 @@ impl Nonces {
         &self,
         count: usize,
     ) -> Result<Vec<BTreeMap<OperatorIndex, NonceCommitment>>, Refusal> {
+        self.sets(count, false).await
+    }
+
+    /// As [`Nonces::take`], of nonces that were made lately: adaptor signatures take no others.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub async fn take_young(
+        &self,
+        count: usize,
+    ) -> Result<Vec<BTreeMap<OperatorIndex, NonceCommitment>>, Refusal> {
+        self.sets(count, true).await
+    }
+
+    async fn sets(
+        &self,
+        count: usize,
+        young: bool,
+    ) -> Result<Vec<BTreeMap<OperatorIndex, NonceCommitment>>, Refusal> {
         let mut sets = vec![BTreeMap::new(); count];
         let mut found = 0;
         for operator in self.order() {
             if found == self.core.site.threshold {
                 break;
             }
-            match self.take_from(operator, count).await {
+            match self.take_from(operator, count, young).await {
                 Ok(commitments) => {
                     for (set, commitment) in sets.iter_mut().zip(commitments) {
                         set.insert(operator, commitment);
@@ -139,9 +177,18 @@ impl Nonces {
         &self,
         operator: OperatorIndex,
         count: usize,
+        young: bool,
     ) -> Result<Vec<NonceCommitment>, String> {
         let pool = self.ready.get(&operator).ok_or("no such operator")?;
-        if let Some(taken) = pool.take(count, self.core.clock.now()) {
+        let take = || {
+            let now = self.core.clock.now();
+            if young {
+                pool.take_young(count, now)
+            } else {
+                pool.take(count, now)
+            }
+        };
+        if let Some(taken) = take() {
             if pool.len() < usize::try_from(BATCH / 4).unwrap_or(usize::MAX) {
                 let nonces = self.clone();
                 tokio::spawn(async move {
@@ -154,8 +201,11 @@ impl Nonces {
             let missing = u32::try_from(count)
                 .unwrap_or(u32::MAX)
                 .saturating_add(BATCH);
+            if young {
+                pool.forget_old(self.core.clock.now());
+            }
             self.fetch(operator, missing).await?;
-            if let Some(taken) = pool.take(count, self.core.clock.now()) {
+            if let Some(taken) = take() {
                 return Ok(taken);
             }
         }

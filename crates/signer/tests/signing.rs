@@ -19,6 +19,7 @@ for_both! {
     case_16_swapped_commitments_are_refused,
     case_25_after_settling_the_old_share_and_its_key_are_gone,
     case_26_a_share_of_a_restored_backup_is_stale,
+    adaptor_signatures_take_young_nonces_only,
     reserving_is_idempotent_and_survives_a_restart,
     executing_again_gives_the_same_shares,
     a_refused_batch_leaves_nothing_behind,
@@ -195,6 +196,33 @@ async fn case_14_a_commitment_signs_with_one_share_for_ever(mode: Mode) {
         signer.execute(vec![other]).await.unwrap_err(),
         SignerError::NonceReuse
     );
+}
+
+/// Case 18: binding factors do not cover the adaptor, so nonces of many adaptor signatures must not
+/// be known together.
+async fn adaptor_signatures_take_young_nonces_only(mode: Mode) {
+    let network = Network::start(mode).await;
+    let leaf = network.leaf().await;
+    let mut keys = Vec::new();
+    for adaptor in [true, true, false] {
+        let job = network.job(&leaf, &[0, 1]).await;
+        let mut key = network.key_job(&leaf, 0, None, vec![job.sign_job(false)]);
+        let package = &mut key.jobs[0].package;
+        package.adaptor = adaptor.then_some(package.verifying_key);
+        keys.push(key);
+    }
+    let [bound, unbound, plain] = <[KeyJob; 3]>::try_from(keys).unwrap();
+    let signer = network.operators[0].signer();
+    signer.reserve(vec![bound.clone()]).await.unwrap();
+    network.operators[0].clock.advance(181);
+    // A flow that was given up has bound its nonces and signed nothing: it does not count.
+    for old in [&bound, &unbound] {
+        let refused = signer.reserve(vec![old.clone()]).await;
+        assert_eq!(refused.unwrap_err(), SignerError::UnknownNonce);
+    }
+    signer.reserve(vec![plain]).await.unwrap();
+    // What was voted on in time is signed, however long it took to decide.
+    signer.execute(vec![bound]).await.unwrap();
 }
 
 async fn case_15_of_two_concurrent_executes_exactly_one_succeeds(mode: Mode) {

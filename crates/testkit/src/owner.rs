@@ -10,7 +10,9 @@ use tinderbox_flows::flow::Site;
 use tinderbox_flows::package::{TweakPackage, UserJob, UserShare};
 use tinderbox_flows::refunds;
 use tinderbox_flows::request::{ClaimRequest, SendRequest};
-use tinderbox_flows::rows::{Millis, NodeRow, TransferRow};
+use tinderbox_flows::rows::{Details, Millis, NodeRow, TransferRow};
+use tinderbox_flows::swap_counter::SwapCounterRequest;
+use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::{
     NonceCommitment, Nonces, OperatorIndex, SecretScalar, SigningPackage, feldman,
 };
@@ -98,6 +100,12 @@ impl Owner {
         ecdsa(&self.identity, digest).serialize_der().to_vec()
     }
 
+    /// Its signature with the identity key, as such.
+    #[must_use]
+    pub fn ecdsa(&self, digest: &[u8; 32]) -> bitcoin::secp256k1::ecdsa::Signature {
+        ecdsa(&self.identity, digest)
+    }
+
     /// The owner's half of a leaf's key.
     #[must_use]
     pub fn leaf_key(&self, leaf: &LeafId) -> SecretKey {
@@ -117,6 +125,21 @@ impl Owner {
         operators: NonceSet,
         rng: &mut ChaCha20Rng,
     ) -> UserJob {
+        self.job_under(site, node, key, tx, None, operators, rng)
+    }
+
+    /// Half-signs one transaction, under an adaptor if there is one.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    fn job_under(
+        &self,
+        site: &Site,
+        node: &NodeRow,
+        key: &SecretKey,
+        tx: &UnsignedTx,
+        adaptor: Option<PublicKey>,
+        operators: NonceSet,
+        rng: &mut ChaCha20Rng,
+    ) -> UserJob {
         let nonces = Nonces::generate(rng);
         let commitment = nonces.commitment();
         let package = SigningPackage {
@@ -124,7 +147,7 @@ impl Owner {
             message: tx.sighash().expect("it has a sighash"),
             operators: operators.clone(),
             user: Some(commitment),
-            adaptor: None,
+            adaptor,
             threshold: site.threshold,
         };
         let share = package
@@ -156,15 +179,10 @@ impl Owner {
         let mut take = || nonces.next().expect("enough nonces were asked for");
         let mut lists = (Vec::new(), Vec::new(), Vec::new());
         for (node, key, set) in leaves {
-            lists
-                .0
-                .push(self.job(site, node, key, &set.cpfp, take(), rng));
-            if let Some(direct) = &set.direct {
-                lists.1.push(self.job(site, node, key, direct, take(), rng));
-            }
-            lists
-                .2
-                .push(self.job(site, node, key, &set.direct_from_cpfp, take(), rng));
+            let mut job = |tx| self.job(site, node, key, tx, take(), rng);
+            lists.0.push(job(&set.cpfp));
+            lists.1.extend(set.direct.as_ref().map(&mut job));
+            lists.2.push(job(&set.direct_from_cpfp));
         }
         lists
     }
@@ -200,12 +218,63 @@ impl Owner {
         rng: &mut ChaCha20Rng,
         refunds: &dyn Fn(&NodeRow) -> RefundSet,
     ) -> SendRequest {
+        let package = self.package_with(site, &id, nodes, receivers, None, nonces, rng, refunds);
+        SendRequest {
+            now,
+            transfer: id,
+            sender: self.identity(),
+            receivers: receivers.clone(),
+            package,
+            expiry: None,
+            invoice: String::new(),
+        }
+    }
+
+    /// Refunds to the receivers and changes of keys for the operators; with an adaptor, the
+    /// package of one leg of a swap.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn package(
+        &self,
+        site: &Site,
+        id: &TransferId,
+        nodes: &[NodeRow],
+        receivers: &BTreeMap<LeafId, PublicKey>,
+        adaptor: Option<PublicKey>,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> TweakPackage {
+        let refunds = |node: &NodeRow| {
+            refunds::for_send(node, receivers[&node.id]).expect("leaf can be sent")
+        };
+        self.package_with(site, id, nodes, receivers, adaptor, nonces, rng, &refunds)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    fn package_with(
+        &self,
+        site: &Site,
+        id: &TransferId,
+        nodes: &[NodeRow],
+        receivers: &BTreeMap<LeafId, PublicKey>,
+        adaptor: Option<PublicKey>,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+        refunds: &dyn Fn(&NodeRow) -> RefundSet,
+    ) -> TweakPackage {
         let mut nonces = nonces.into_iter();
         let leaves: Vec<_> = nodes
             .iter()
             .map(|node| (node, self.leaf_key(&node.id), refunds(node)))
             .collect();
-        let (cpfp, direct, direct_from_cpfp) = self.jobs(site, &leaves, &mut nonces, rng);
+        let (cpfp, direct, direct_from_cpfp) = match adaptor {
+            None => self.jobs(site, &leaves, &mut nonces, rng),
+            Some(_) => {
+                let cpfp = leaves.iter().zip(nonces).map(|((node, key, set), nonces)| {
+                    self.job_under(site, node, key, &set.cpfp, adaptor, nonces, rng)
+                });
+                (cpfp.collect(), Vec::new(), Vec::new())
+            }
+        };
         let mut per_operator: BTreeMap<OperatorIndex, Vec<package::SendLeafKeyTweak>> =
             BTreeMap::new();
         for (node, key, _) in &leaves {
@@ -214,7 +283,7 @@ impl Owner {
                 .expect("a key is encrypted");
             let signature = ecdsa(
                 &self.identity,
-                &hash::leaf_signature_digest(&node.id, &id, &cipher),
+                &hash::leaf_signature_digest(&node.id, id, &cipher),
             )
             .serialize_compact()
             .to_vec();
@@ -240,25 +309,17 @@ impl Owner {
         });
         let user_signature = ecdsa(
             &self.identity,
-            &hash::transfer_payload(&id, &tweaks, HashVariant::V2),
+            &hash::transfer_payload(id, &tweaks, HashVariant::V2),
         )
         .serialize_der()
         .to_vec();
-        SendRequest {
-            now,
-            transfer: id,
-            sender: self.identity(),
-            receivers: receivers.clone(),
-            package: TweakPackage {
-                cpfp,
-                direct,
-                direct_from_cpfp,
-                tweaks,
-                user_signature,
-                hash_variant: 1,
-            },
-            expiry: None,
-            invoice: String::new(),
+        TweakPackage {
+            cpfp,
+            direct,
+            direct_from_cpfp,
+            tweaks,
+            user_signature,
+            hash_variant: 1,
         }
     }
 
@@ -278,6 +339,57 @@ impl Owner {
                 })
                 .collect(),
         }
+    }
+
+    /// An offer of leaves to a provider, for others of the same total: one set of nonces per leaf.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn offer(
+        &self,
+        site: &Site,
+        id: TransferId,
+        now: Millis,
+        nodes: &[NodeRow],
+        provider: PublicKey,
+        adaptor: PublicKey,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> SwapPrimaryRequest {
+        let receivers = nodes.iter().map(|node| (node.id, provider)).collect();
+        SwapPrimaryRequest {
+            now,
+            transfer: id,
+            sender: self.identity(),
+            receiver: provider,
+            package: self.package(site, &id, nodes, &receivers, Some(adaptor), nonces, rng),
+            adaptor,
+        }
+    }
+
+    /// A provider's answer to an offer: one set of nonces per leaf.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn answer(
+        &self,
+        site: &Site,
+        id: TransferId,
+        now: Millis,
+        nodes: &[NodeRow],
+        offer: &TransferRow,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<SwapCounterRequest> {
+        let Details::Swap { adaptor, .. } = offer.details else {
+            return None;
+        };
+        let receivers = nodes.iter().map(|node| (node.id, offer.sender)).collect();
+        Some(SwapCounterRequest {
+            now,
+            transfer: id,
+            sender: self.identity(),
+            receiver: offer.sender,
+            package: self.package(site, &id, nodes, &receivers, Some(adaptor), nonces, rng),
+            adaptor,
+            primary: offer.id,
+        })
     }
 
     /// A claim of this receiver's leaves. `None` if a ciphertext does not open.

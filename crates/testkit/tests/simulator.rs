@@ -45,13 +45,15 @@ fn invariants_hold_for_every_seed() {
     });
     let total = total.into_inner().unwrap();
     println!(
-        "result: {} seeds ({}..{}), real curves, no broken invariant; {} payments, {} claims, {} renewals, {} refused or lost, {} crashes, {} lies",
+        "result: {} seeds ({}..{}), real curves, no broken invariant; {} payments, {} claims, {} renewals, {} offers, {} swaps, {} refused or lost, {} crashes, {} lies",
         seeds.end - seeds.start,
         seeds.start,
         seeds.end,
         total.sent,
         total.claimed,
         total.renewed,
+        total.offered,
+        total.swapped,
         total.refused,
         total.crashes,
         total.lies
@@ -59,6 +61,7 @@ fn invariants_hold_for_every_seed() {
     // A run in which nothing happens proves nothing.
     assert!(total.sent > 0 && total.claimed > 0 && total.renewed > 0);
     assert!(total.crashes > 0 && total.lies > 0);
+    assert!(total.swapped > 0);
 }
 
 #[test]

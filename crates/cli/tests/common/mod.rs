@@ -6,6 +6,7 @@ pub(crate) mod cli;
 pub(crate) mod database;
 pub(crate) mod draft;
 pub(crate) mod network;
+pub(crate) mod party;
 pub(crate) mod raw;
 
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::secp256k1::PublicKey;
+use bitcoin::secp256k1::ecdsa::Signature;
 use tinderbox_devnet::DevNet;
 use tinderbox_protocol::LeafId;
 use tinderbox_protocol::authn::Challenge;
@@ -42,8 +44,19 @@ pub(crate) async fn connect(net: &DevNet, operator: u16) -> Channel {
 impl Caller {
     /// Logs in.
     pub(crate) async fn log_in(net: &DevNet, operator: u16, signer: &dyn WalletSigner) -> Self {
+        let sign = |digest| signer.sign_identity(digest);
+        Self::enter(net, operator, signer.identity(), sign).await
+    }
+
+    /// Logs in with an identity key that signs like this.
+    pub(crate) async fn enter(
+        net: &DevNet,
+        operator: u16,
+        identity: PublicKey,
+        sign: impl Fn([u8; 32]) -> Signature,
+    ) -> Self {
         let channel = connect(net, operator).await;
-        let identity = signer.identity().serialize().to_vec();
+        let identity = identity.serialize().to_vec();
         let mut authn = client::authn(channel.clone());
         let request = GetChallengeRequest {
             public_key: identity.clone(),
@@ -60,7 +73,7 @@ impl Caller {
         }
         .digest();
         let request = VerifyChallengeRequest {
-            signature: signer.sign_identity(digest).serialize_der().to_vec(),
+            signature: sign(digest).serialize_der().to_vec(),
             protected_challenge: protected,
             public_key: identity.clone(),
         };

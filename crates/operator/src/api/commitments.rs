@@ -68,7 +68,12 @@ pub async fn get_signing_commitments(
         }
     }
     let total = nodes.saturating_mul(usize::try_from(count).unwrap_or(usize::MAX));
-    let sets = api.nonces.take(total).await?;
+    // For leaves that are sent; what they are sent for, payment or swap, the wallet says later.
+    let sets = if request.node_ids.is_empty() {
+        api.nonces.take(total).await?
+    } else {
+        api.nonces.take_young(total).await?
+    };
     Ok(GetSigningCommitmentsResponse {
         signing_commitments: sets
             .iter()

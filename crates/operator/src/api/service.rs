@@ -24,7 +24,7 @@ use crate::convert::spark::{
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
     InitiatePreimageSwapRequest, InitiatePreimageSwapResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
-    ProvidePreimageRequest, ProvidePreimageResponse, QueryBalanceRequest, QueryBalanceResponse, QueryHtlcRequest, QueryHtlcResponse, QueryNodesRequest, QueryNodesResponse, QueryPreimageRequest, QueryPreimageResponse, QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryUserSignedRefundsRequest, QueryUserSignedRefundsResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, StorePreimageShareRequest, StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
+    InitiateSwapPrimaryTransferRequest, InitiateSwapPrimaryTransferResponse, ProvidePreimageRequest, ProvidePreimageResponse, QueryBalanceRequest, QueryBalanceResponse, QueryHtlcRequest, QueryHtlcResponse, QueryNodesRequest, QueryNodesResponse, QueryPreimageRequest, QueryPreimageResponse, QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryUserSignedRefundsRequest, QueryUserSignedRefundsResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, StorePreimageShareRequest, StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
 
 /// The service that wallets talk to.
@@ -366,6 +366,26 @@ impl Contract for SparkService {
             "query_user_signed_refunds",
             request,
             htlc::query_user_signed_refunds,
+        )
+        .await
+    }
+
+    async fn start_leaf_swap_v2(
+        &self,
+        request: Request<StartTransferRequest>,
+    ) -> Answer<StartTransferResponse> {
+        self.call("start_leaf_swap_v2", request, transfer::start_leaf_swap_v2)
+            .await
+    }
+
+    async fn initiate_swap_primary_transfer(
+        &self,
+        request: Request<InitiateSwapPrimaryTransferRequest>,
+    ) -> Answer<InitiateSwapPrimaryTransferResponse> {
+        self.call(
+            "initiate_swap_primary_transfer",
+            request,
+            transfer::initiate_swap_primary_transfer,
         )
         .await
     }

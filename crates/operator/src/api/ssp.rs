@@ -10,9 +10,7 @@ use std::future::Future;
 use tinderbox_rpc::proto::spark_ssp_internal::spark_ssp_internal_service_server::SparkSspInternalService as Contract;
 use tinderbox_rpc::proto::spark_ssp_internal::{
     ClaimInstantStaticDepositUtxoSwapRequest, ClaimInstantStaticDepositUtxoSwapResponse,
-    InitiateStaticDepositUtxoSwapRequest, InitiateStaticDepositUtxoSwapResponse,
-    ReserveInstantStaticDepositUtxoSwapRequest, ReserveInstantStaticDepositUtxoSwapResponse,
-    ReturnStuckTransferRequest, ReturnStuckTransferResponse, SignStaticDepositSweepTxRequest,
+    CounterTransferRequest, InitiateStaticDepositUtxoSwapRequest, InitiateStaticDepositUtxoSwapResponse, ReserveInstantStaticDepositUtxoSwapRequest, ReserveInstantStaticDepositUtxoSwapResponse, ReturnStuckTransferRequest, ReturnStuckTransferResponse, SignStaticDepositSweepTxRequest,
     SignStaticDepositSweepTxResponse,
 };
 use tinderbox_rpc::validate::Validate;
@@ -20,6 +18,9 @@ use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
 
 use super::{Api, ApiError, dispatch, transfer, utxo_swap};
+use crate::convert::spark::{
+    CounterLeafSwapRequest, CounterLeafSwapResponse, StartTransferResponse,
+};
 
 /// The service that service providers talk to.
 #[derive(Clone)]
@@ -118,6 +119,30 @@ impl Contract for SspService {
             "return_stuck_transfer",
             request,
             transfer::return_stuck_transfer,
+        )
+        .await
+    }
+
+    async fn counter_leaf_swap_v2(
+        &self,
+        request: Request<CounterLeafSwapRequest>,
+    ) -> Answer<CounterLeafSwapResponse> {
+        self.call(
+            "counter_leaf_swap_v2",
+            request,
+            transfer::counter_leaf_swap_v2,
+        )
+        .await
+    }
+
+    async fn initiate_counter_transfer(
+        &self,
+        request: Request<CounterTransferRequest>,
+    ) -> Result<Response<StartTransferResponse>, Status> {
+        self.call(
+            "initiate_counter_transfer",
+            request,
+            transfer::initiate_counter_transfer,
         )
         .await
     }

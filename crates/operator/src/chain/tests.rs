@@ -190,6 +190,7 @@ impl Bench {
             network: Network::Regtest,
             deposit_confirmations: 3,
             exit_confirmations: 1,
+            providers: Vec::new(),
         };
         Self {
             tables: Tables::new(store.clone()),

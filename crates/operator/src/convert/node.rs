@@ -2,6 +2,7 @@
 
 use bitcoin::Transaction;
 use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::flow::Site;
 use tinderbox_flows::rows::{KeyshareRow, Millis, NodeRow};
 use tinderbox_frost::OperatorIndex;
@@ -15,16 +16,27 @@ pub fn signing_keyshare(
     site: &Site,
     updated: Millis,
 ) -> spark::SigningKeyshare {
+    keyshare_message(&keyshare.group_key, &keyshare.public_shares, site, updated)
+}
+
+/// A key share with these public keys as wallets see it.
+#[must_use]
+pub fn keyshare_message(
+    group_key: &PublicKey,
+    public_shares: &[PublicKey],
+    site: &Site,
+    updated: Millis,
+) -> spark::SigningKeyshare {
     spark::SigningKeyshare {
         owner_identifiers: site
             .everyone()
             .map(|operator| operator.identifier())
             .collect(),
         threshold: u32::from(site.threshold),
-        public_key: keyshare.group_key.serialize().to_vec(),
+        public_key: group_key.serialize().to_vec(),
         public_shares: (0u16..)
             .map(OperatorIndex)
-            .zip(&keyshare.public_shares)
+            .zip(public_shares)
             .map(|(operator, share)| (operator.identifier(), share.serialize().to_vec()))
             .collect(),
         updated_time: Some(field::timestamp(updated)),

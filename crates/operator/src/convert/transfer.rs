@@ -176,6 +176,7 @@ mod tests {
             network: Network::Local,
             deposit_confirmations: 3,
             exit_confirmations: 1,
+            providers: Vec::new(),
         }
     }
 

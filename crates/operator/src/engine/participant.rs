@@ -367,7 +367,10 @@ impl Engine {
         if prepared.digest != row.digest {
             return Err(Stop::Fault(conflict()));
         }
-        self.core.signer.reserve(prepared.keys.clone()).await?;
+        // They were bound when this operator voted, and may have become too old for a vote since.
+        if let Err(error) = self.core.signer.reserve(prepared.keys.clone()).await {
+            tracing::warn!(flow = %row.id, %error, "nonces of a flow that is taken up again");
+        }
         self.store_yes(
             &snapshot,
             row.id,

@@ -40,6 +40,7 @@ pub(super) fn site(config: &Config) -> Site {
         network: config.network,
         deposit_confirmations: config.deposit_confirmations,
         exit_confirmations: config.exit_confirmations,
+        providers: config.ssps.clone(),
     }
 }
 

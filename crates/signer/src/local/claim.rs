@@ -26,6 +26,15 @@ use crate::vault::{Kind, Slot, SlotRef, Table};
 /// moment.
 const REUSE_SECONDS: u64 = 60;
 
+/// An adaptor signature takes nonces that are at most this old, in seconds, when it is voted on.
+///
+/// Binding factors do not cover the adaptor: who knows the nonces of hundreds of signatures with
+/// one key could choose the adaptors so that the signatures add up to one more (a forgery by the
+/// ROS problem). It needs all of them open at once. A leaf that is offered in a swap is held for
+/// longer than this, or changes its owner: so no two of a key's adaptor signatures can be open with
+/// nonces that were known together.
+const ADAPTOR_SECONDS: u64 = 180;
+
 /// A key job, ready to be computed.
 pub(super) struct Claimed {
     /// The share as it was.
@@ -63,8 +72,9 @@ impl Core {
     /// Binds the nonces of `jobs` and checks that they could be executed.
     pub(super) fn reserve(&self, jobs: &[KeyJob]) -> Result<(), SignerError> {
         let ready = self.ready(jobs)?;
+        let since = self.clock.unix_seconds().saturating_sub(ADAPTOR_SECONDS);
         let (mut table, flusher) = self.vault.table()?;
-        let (_, binds) = self.check_jobs(&table, jobs, ready)?;
+        let (_, binds) = self.check_jobs(&table, jobs, ready, since)?;
         for bind in binds {
             table.bind(bind.at, bind.slot, bind.binding, flusher)?;
         }
@@ -79,7 +89,8 @@ impl Core {
     ) -> Result<Vec<Claimed>, SignerError> {
         let now = self.clock.unix_seconds();
         let (mut table, flusher) = self.vault.table()?;
-        let (mut claimed, binds) = self.check_jobs(&table, jobs, ready)?;
+        // However long it took to decide: they were young when this operator voted.
+        let (mut claimed, binds) = self.check_jobs(&table, jobs, ready, 0)?;
         table.make_room(claimed.len(), flusher)?;
         for bind in binds {
             table.bind(bind.at, bind.slot, bind.binding, flusher)?;
@@ -115,8 +126,12 @@ impl Core {
         table: &Table,
         jobs: &[KeyJob],
         ready: Vec<Vec<Arc<Ready>>>,
+        since: u64,
     ) -> Result<(Vec<Claimed>, Vec<Bind>), SignerError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            since,
+            ..Batch::default()
+        };
         let mut claimed = Vec::with_capacity(jobs.len());
         for (job, ready) in jobs.iter().zip(ready) {
             claimed.push(self.check_job(table, job, ready, &mut batch)?);
@@ -181,6 +196,9 @@ impl Core {
                 .get(&self.config.operator)
                 .ok_or_else(|| bad("this operator is not among the signers".into()))?;
             let (at, slot) = table.nonce(&tag(own))?.ok_or(SignerError::UnknownNonce)?;
+            if sign.package.adaptor.is_some() && slot.created < batch.since {
+                return Err(SignerError::UnknownNonce);
+            }
             let seed = slot.secret.clone();
             let binding = nonce_binding(&seed, &ready.fingerprint, &job.keyshare, used);
             batch.bind(at, slot, binding)?;
@@ -202,6 +220,8 @@ impl Core {
 /// What the jobs of one batch have claimed so far.
 #[derive(Default)]
 struct Batch {
+    /// Nonces of adaptor signatures are not older than this.
+    since: u64,
     bound: BTreeMap<u32, [u8; 32]>,
     binds: Vec<Bind>,
     tweaked: BTreeSet<[u8; 16]>,

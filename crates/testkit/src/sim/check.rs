@@ -15,6 +15,7 @@ use tinderbox_protocol::tx::p2tr;
 use super::cluster::Cluster;
 use super::liar::{Evidence, Lie};
 use super::path;
+use super::swaps;
 
 /// An invariant does not hold.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -90,6 +91,9 @@ pub(super) fn invariants(
                 other.get(id)
             ));
         }
+    }
+    if let Some(why) = swaps::check(transfers[0].values()) {
+        return broken(why);
     }
     let identities: BTreeSet<PublicKey> = cluster.owners.iter().map(|o| o.identity()).collect();
     for leaf in &cluster.leaves {

@@ -112,6 +112,7 @@ impl Cluster {
             network: Chain::Regtest,
             deposit_confirmations: 3,
             exit_confirmations: 1,
+            providers: Vec::new(),
         };
         let network = Network::new(ChaCha20Rng::from_seed(rng.r#gen()), Faults::NONE, operators);
         let machines = (0..operators)
@@ -134,7 +135,10 @@ impl Cluster {
             .collect();
         let owners = (0..owners).map(|_| Owner::new(rng)).collect();
         let mut cluster = Self {
-            site,
+            site: Site {
+                providers: owners.iter().map(Owner::identity).collect(),
+                ..site
+            },
             machines,
             network,
             owners,
@@ -192,7 +196,8 @@ impl Cluster {
         let owner = &self.owners[place % self.owners.len()];
         let leaf = LeafId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
         let tree = TreeId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
-        let value = Sats(rng.gen_range(2000..100_000));
+        // Few different values, so that leaves can be swapped for others of the same total.
+        let value = Sats(10_000 << rng.gen_range(0..2));
         let secret = SecretScalar::random(rng);
         let dealt = feldman::split(&secret, self.site.threshold, self.site.count(), rng)
             .expect("threshold and count are valid");

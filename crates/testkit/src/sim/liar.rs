@@ -126,13 +126,15 @@ fn altered(request: &Request) -> Request {
         Request::HashLock(lock) => &mut lock.now,
         Request::StorePreimage(store) => &mut store.now,
         Request::Preimage(preimage) => &mut preimage.now,
+        Request::SwapPrimary(offer) => &mut offer.now,
+        Request::SwapCounter(answer) => &mut answer.now,
         _ => return other,
     };
     *now = Millis(now.0 + 1);
     other
 }
 
-/// Tells one lie about a payment that its owner signed.
+/// Tells one lie about a payment or a leg of a swap that its owner signed.
 pub(super) async fn tell(
     cluster: &Cluster,
     lie: Lie,

@@ -18,6 +18,7 @@ mod path;
 mod renew;
 mod run;
 mod scene;
+mod swaps;
 mod tap;
 
 pub use age::Age;

@@ -22,6 +22,7 @@ use super::cluster::Cluster;
 use super::liar::{self, Lie};
 use super::locks;
 use super::renew::{freshen, renew};
+use super::swaps;
 use crate::faults::Faults;
 use crate::owner::NonceSet;
 
@@ -84,6 +85,10 @@ pub struct Report {
     pub renewed: usize,
     /// Deposits of preimages, hash locks and settlements that were acknowledged.
     pub locks: usize,
+    /// Offers of leaf swaps that were acknowledged.
+    pub offered: usize,
+    /// Leaf swaps that were acknowledged.
+    pub swapped: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -99,6 +104,8 @@ impl Report {
         self.claimed += other.claimed;
         self.renewed += other.renewed;
         self.locks += other.locks;
+        self.offered += other.offered;
+        self.swapped += other.swapped;
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
@@ -142,24 +149,23 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
         revive(&mut cluster, &mut report, &mut rng, false);
         let liar = plan.lie.filter(|_| rng.gen_bool(0.5));
         if let Some(lie) = liar {
-            let request = if plan.aged || rng.gen_bool(0.5) {
-                send(&cluster, &mut rng).await
-            } else {
-                locks::next(&cluster, &mut rng).await
+            let request = match rng.gen_range(0..3) {
+                0 => swaps::swap(&cluster, &mut rng).await,
+                1 if !plan.aged => locks::next(&cluster, &mut rng).await,
+                _ => send(&cluster, &mut rng).await,
             };
             if let Some(request) = request {
                 report.lies += 1;
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
-            let request = if plan.aged && rng.gen_bool(0.4) {
-                renew(&cluster, &mut rng).await
-            } else if !plan.aged && rng.gen_bool(0.3) {
-                locks::next(&cluster, &mut rng).await
-            } else if rng.gen_bool(0.45) {
-                claim(&cluster, &mut rng).await
-            } else {
-                send(&cluster, &mut rng).await
+            let request = match rng.gen_range(0..20) {
+                0..=7 if plan.aged => renew(&cluster, &mut rng).await,
+                0..=5 => claim(&cluster, &mut rng).await,
+                6..=7 | 13..=14 if !plan.aged => locks::next(&cluster, &mut rng).await,
+                8..=12 => swaps::swap(&cluster, &mut rng).await,
+                13..=15 => claim(&cluster, &mut rng).await,
+                _ => send(&cluster, &mut rng).await,
             };
             if let Some(request) = request {
                 submit(&cluster, &mut rng, &request, &mut open);
@@ -186,6 +192,8 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 Did::Claim => report.claimed += 1,
                 Did::Renew => report.renewed += 1,
                 Did::Lock => report.locks += 1,
+                Did::Offer => report.offered += 1,
+                Did::Swap => report.swapped += 1,
             },
             _ => report.refused += 1,
         }
@@ -241,6 +249,8 @@ enum Did {
     Claim,
     Renew,
     Lock,
+    Offer,
+    Swap,
 }
 
 type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
@@ -257,6 +267,8 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
         Request::Claim(_) => Did::Claim,
         Request::Renew(_) => Did::Renew,
         Request::StorePreimage(_) | Request::HashLock(_) | Request::Preimage(_) => Did::Lock,
+        Request::SwapPrimary(_) => Did::Offer,
+        Request::SwapCounter(_) => Did::Swap,
         _ => Did::Send,
     };
     let network = cluster.network.clone();

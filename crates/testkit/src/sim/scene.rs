@@ -14,6 +14,8 @@ use tinderbox_flows::refusal::Refusal;
 use tinderbox_flows::request::{ClaimRequest, Request, SendRequest};
 use tinderbox_flows::rows::{FlowId, NodeRow, TransferRow};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
+use tinderbox_flows::swap_counter::SwapCounterRequest;
+use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::OperatorIndex;
 use tinderbox_operator::{Engine, PeerError};
 use tinderbox_protocol::{LeafId, TransferId};
@@ -123,6 +125,54 @@ impl Scene {
             .expect("what was sent to it opens")
     }
 
+    /// An offer of leaves to another wallet for its own, as the owner's wallet makes it.
+    pub async fn offer(
+        &mut self,
+        id: TransferId,
+        from: usize,
+        to: usize,
+        leaves: &[LeafId],
+        adaptor: PublicKey,
+    ) -> SwapPrimaryRequest {
+        let nodes: Vec<NodeRow> = leaves.iter().map(|leaf| self.node(0, leaf)).collect();
+        let provider = self.cluster.owners[to].identity();
+        let nonces = run::nonces(&self.cluster, &mut self.rng, nodes.len()).await;
+        self.cluster.owners[from].offer(
+            &self.cluster.site,
+            id,
+            run::now(&self.cluster),
+            &nodes,
+            provider,
+            adaptor,
+            nonces,
+            &mut self.rng,
+        )
+    }
+
+    /// An answer to an offer, as operator 0 tells of it, with these leaves.
+    pub async fn answer(
+        &mut self,
+        id: TransferId,
+        from: usize,
+        offer: TransferId,
+        leaves: &[LeafId],
+    ) -> SwapCounterRequest {
+        let offer = self.transfer(0, offer).expect("the offer is there");
+        let nodes: Vec<NodeRow> = leaves.iter().map(|leaf| self.node(0, leaf)).collect();
+        let nonces = run::nonces(&self.cluster, &mut self.rng, nodes.len()).await;
+        self.cluster.owners[from]
+            .answer(
+                &self.cluster.site,
+                id,
+                run::now(&self.cluster),
+                &nodes,
+                &offer,
+                nonces,
+                &mut self.rng,
+            )
+            .expect("it is an offer")
+    }
+
     /// The engine of an operator that is up.
     #[must_use]
     pub fn engine(&self, operator: u16) -> Engine {
@@ -215,6 +265,15 @@ impl Scene {
         self.cluster.start(OperatorIndex(operator));
     }
 
+    /// Starts an operator anew with these providers in its configuration.
+    pub fn list_providers(&mut self, operator: u16, providers: &[PublicKey]) {
+        self.crash(operator);
+        self.cluster.network.take_crashed();
+        let all = std::mem::replace(&mut self.cluster.site.providers, providers.to_vec());
+        self.cluster.start(OperatorIndex(operator));
+        self.cluster.site.providers = all;
+    }
+
     /// A copy of an operator's tables, as a backup.
     #[must_use]
     pub fn backup(&self, operator: u16) -> Memory {
@@ -285,6 +344,22 @@ impl Scene {
     #[must_use]
     pub fn rows<R: Row>(&self, operator: u16) -> Vec<R> {
         self.cluster.rows(usize::from(operator))
+    }
+
+    /// Writes a row as something else than a flow would: the chain, for one.
+    ///
+    /// # Panics
+    /// If the operator's store does not take it.
+    pub async fn put<R: Row>(&self, operator: u16, row: &R) {
+        let store = &self.cluster.machines[usize::from(operator)].store;
+        let key = row.key();
+        let stored = store.contents().remove(&key);
+        let mut snapshot = Snapshot::new();
+        snapshot.insert(key, stored);
+        let mut changes = Changes::new();
+        changes.put(&snapshot, row).expect("the row was read");
+        let written = store.apply(changes.into_batch(&snapshot)).await;
+        written.expect("nobody else writes");
     }
 
     /// A leaf as an operator has it.

@@ -1,4 +1,4 @@
-//! Transfers: sending leaves, claiming them at once, claiming them in three steps.
+//! Transfers: sending leaves, swapping them, claiming them at once, claiming them in three steps.
 
 mod claim;
 mod finalize;
@@ -7,6 +7,7 @@ mod finish;
 mod sign;
 mod start;
 mod stuck;
+mod swap;
 mod tweak;
 
 pub use claim::claim_transfer;
@@ -17,6 +18,10 @@ pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;
 pub use start::{start_transfer_v2, start_transfer_v3};
 pub use stuck::return_stuck_transfer;
+pub use swap::{
+    counter_leaf_swap_v2, initiate_counter_transfer, initiate_swap_primary_transfer,
+    start_leaf_swap_v2,
+};
 pub use tweak::claim_transfer_tweak_keys;
 
 use bitcoin::secp256k1::PublicKey;

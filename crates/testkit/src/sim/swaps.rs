@@ -1,0 +1,159 @@
+//! Leaf swaps in runs: wallets offer leaves to each other and answer; both legs happen or none.
+
+use std::collections::BTreeMap;
+
+use bitcoin::secp256k1::SECP256K1;
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha20Rng;
+use tinderbox_flows::refunds;
+use tinderbox_flows::request::Request;
+use tinderbox_flows::rows::{
+    Details, Millis, NodeRow, NodeStatus, TransferKind, TransferRow, TransferStatus,
+};
+use tinderbox_protocol::TransferId;
+
+use super::cluster::Cluster;
+use super::run::{nonces, now};
+use crate::signer::secret_key;
+
+/// What a wallet would do about swaps: answer an offer to it that waits, or make one.
+pub(super) async fn swap(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
+    let view = rng.gen_range(0..cluster.machines.len());
+    if rng.gen_bool(0.7)
+        && let Some(request) = answer(cluster, view, rng).await
+    {
+        return Some(request);
+    }
+    offer(cluster, view, rng).await
+}
+
+/// The latest of all clocks: operators do not follow a coordinator whose clock is behind.
+fn latest(cluster: &Cluster) -> Millis {
+    let engines = cluster.site.everyone();
+    let engines = engines.filter_map(|operator| cluster.network.engine(operator));
+    let clocks = engines.map(|engine| engine.core().clock.now());
+    clocks.max().unwrap_or_else(|| now(cluster))
+}
+
+/// The leaves that an owner can spend, in any order.
+fn free(cluster: &Cluster, view: usize, owner: usize, rng: &mut ChaCha20Rng) -> Vec<NodeRow> {
+    let identity = cluster.owners[owner].identity();
+    let mut nodes: Vec<NodeRow> = cluster
+        .rows::<NodeRow>(view)
+        .into_iter()
+        .filter(|node| node.owner == identity && node.status == NodeStatus::Available)
+        .filter(|node| refunds::for_send(node, identity).is_ok())
+        .collect();
+    nodes.shuffle(rng);
+    nodes
+}
+
+async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<Request> {
+    let owner = rng.gen_range(0..cluster.owners.len());
+    let provider = rng.gen_range(0..cluster.owners.len());
+    let mut nodes = free(cluster, view, owner, rng);
+    nodes.truncate(rng.gen_range(1..=2));
+    if nodes.is_empty() || owner == provider {
+        return None;
+    }
+    let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+    let nonces = nonces(cluster, rng, nodes.len()).await;
+    let request = cluster.owners[owner].offer(
+        &cluster.site,
+        id,
+        latest(cluster),
+        &nodes,
+        cluster.owners[provider].identity(),
+        secret_key(rng).public_key(SECP256K1),
+        nonces,
+        rng,
+    );
+    Some(Request::SwapPrimary(Box::new(request)))
+}
+
+async fn answer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<Request> {
+    let mut offers: Vec<TransferRow> = cluster
+        .rows::<TransferRow>(view)
+        .into_iter()
+        .filter(|row| row.kind == TransferKind::PrimarySwap && row.status.is_staged())
+        .collect();
+    offers.shuffle(rng);
+    for offer in offers {
+        let provider = cluster
+            .owners
+            .iter()
+            .position(|owner| offer.receiver(&owner.identity()).is_some())?;
+        let free = free(cluster, view, provider, rng);
+        // Now and then of another total: which is refused.
+        let wrong = rng.gen_ratio(1, 16);
+        let Some(nodes) = subset(&free, offer.total().0, wrong) else {
+            continue;
+        };
+        let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+        let nonces = nonces(cluster, rng, nodes.len()).await;
+        let request = cluster.owners[provider].answer(
+            &cluster.site,
+            id,
+            latest(cluster),
+            &nodes,
+            &offer,
+            nonces,
+            rng,
+        )?;
+        return Some(Request::SwapCounter(Box::new(request)));
+    }
+    None
+}
+
+/// Some of the few leaves that add up to `total`, or to something else.
+fn subset(free: &[NodeRow], total: u64, wrong: bool) -> Option<Vec<NodeRow>> {
+    (1u32..1 << free.len().min(16))
+        .map(|mask| {
+            let chosen = free.iter().enumerate();
+            let chosen = chosen.filter(|(place, _)| mask & (1 << place) != 0);
+            chosen.map(|(_, node)| node.clone()).collect::<Vec<_>>()
+        })
+        .find(|chosen| (chosen.iter().map(|node| node.value.0).sum::<u64>() == total) != wrong)
+}
+
+/// What is wrong with the swaps among settled transfers: a leg that happened alone, or for another
+/// total, or with the wrong parties. Nothing is held, so no leg may show that it is.
+pub(super) fn check<'a>(transfers: impl Iterator<Item = &'a TransferRow>) -> Option<String> {
+    let transfers: BTreeMap<TransferId, &TransferRow> =
+        transfers.map(|row| (row.id, row)).collect();
+    transfers.values().find_map(|row| {
+        let id = row.id;
+        let Details::Swap { adaptor, other } = row.details else {
+            return None;
+        };
+        let happened = matches!(
+            row.status,
+            TransferStatus::SenderKeyTweaked | TransferStatus::Completed
+        );
+        if row.held.is_some() || row.status == TransferStatus::ApplyingSenderKeyTweak {
+            return Some(format!("leg {id} is held by nothing"));
+        }
+        if row.kind == TransferKind::PrimarySwap && !happened {
+            return other.map(|_| format!("offer {id} names an answer and has not happened"));
+        }
+        if !happened {
+            return Some(format!("answer {id} has not happened and is there"));
+        }
+        let Some(other) = other.and_then(|other| transfers.get(&other)) else {
+            return Some(format!("leg {id} happened alone"));
+        };
+        let fits = other.details
+            == Details::Swap {
+                adaptor,
+                other: Some(id),
+            }
+            && other.kind != row.kind
+            && other.total() == row.total()
+            && other.receiver(&row.sender).is_some()
+            && row.receiver(&other.sender).is_some()
+            && !other.status.is_staged()
+            && other.status != TransferStatus::Returned;
+        (!fits).then(|| format!("legs {id} and {} do not fit: {row:?} / {other:?}", other.id))
+    })
+}
