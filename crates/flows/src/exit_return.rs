@@ -38,8 +38,8 @@ impl ExitReturnRequest {
 impl Flow for ExitReturnRequest {
     fn needs(&self, _site: &Site) -> Needs {
         Needs {
-            package: None,
             outputs: self.traces().to_vec(),
+            ..Needs::default()
         }
     }
 
@@ -68,7 +68,7 @@ impl Flow for ExitReturnRequest {
             .into());
         }
         let mut changes = Changes::new();
-        let transfer = give_back::hold(frame, transfer, self.now, &mut changes)?;
+        let transfer = give_back::hold(frame, transfer, &mut changes)?;
         let request = Request::ExitReturn(Box::new(self.clone())).encode()?;
         let leaves = crate::start::leaves_of(frame, &transfer)?;
         let digest = digest(

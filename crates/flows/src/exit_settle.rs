@@ -76,7 +76,7 @@ impl Flow for ExitSettleRequest {
             )
             .into());
         }
-        let settlement = settle::hold(frame, transfer, WAITING, self.now)?;
+        let settlement = settle::hold(frame, transfer, WAITING)?;
         let request = Request::ExitSettle(Box::new(self.clone())).encode()?;
         let digest = digest(&request, settlement.tweaks(), &[]);
         let mut changes = Changes::new();

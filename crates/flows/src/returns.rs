@@ -60,7 +60,7 @@ impl Flow for ReturnRequest {
             &[],
         );
         let mut changes = Changes::new();
-        give_back::hold(frame, row, self.now, &mut changes)?;
+        give_back::hold(frame, row, &mut changes)?;
         Ok(Prepared {
             changes,
             digest,

@@ -92,7 +92,7 @@ impl Flow for PreimageRequest {
             );
         };
         let status = TransferStatus::SenderKeyTweakPending;
-        let held = settle::hold(frame, transfer, status, self.now)?;
+        let held = settle::hold(frame, transfer, status)?;
         // The preimage must not be given away for leaves that the sender has taken on chain.
         if let Some((node, _)) = held
             .leaves

@@ -4,8 +4,8 @@ mod address;
 mod chain;
 mod exit;
 mod flow;
-mod invoice;
 mod hashlock;
+mod invoice;
 mod keyshare;
 mod node;
 mod notice;
@@ -18,10 +18,10 @@ pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
 pub use exit::{ExitRow, ExitState};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
-pub use invoice::InvoiceRow;
 pub use hashlock::{
     HashLockRow, HashLockState, HashSlotRow, LockRole, PreimageShareRow, UserRefund,
 };
+pub use invoice::InvoiceRow;
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};

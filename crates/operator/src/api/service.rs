@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 use super::{
     Api, ApiError, commitments, deposit, dispatch, events, htlc, query, renew, settings, transfer,
 };
-use crate::convert::spark::{CooperativeExitRequest, CooperativeExitResponse};
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
@@ -24,8 +23,21 @@ use crate::convert::spark::{
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
     InitiatePreimageSwapRequest, InitiatePreimageSwapResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
-    InitiateSwapPrimaryTransferRequest, InitiateSwapPrimaryTransferResponse, ProvidePreimageRequest, ProvidePreimageResponse, QueryBalanceRequest, QueryBalanceResponse, QueryHtlcRequest, QueryHtlcResponse, QueryNodesRequest, QueryNodesResponse, QueryPreimageRequest, QueryPreimageResponse, QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse, QueryTransfersResponse, QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse, QueryUserSignedRefundsRequest, QueryUserSignedRefundsResponse, QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse, StartTransferV3Request, StorePreimageShareRequest, StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
+    InitiateSwapPrimaryTransferRequest, InitiateSwapPrimaryTransferResponse,
+    ProvidePreimageRequest, ProvidePreimageResponse, QueryBalanceRequest, QueryBalanceResponse,
+    QueryHtlcRequest, QueryHtlcResponse, QueryNodesRequest, QueryNodesResponse,
+    QueryPreimageRequest, QueryPreimageResponse, QuerySparkInvoicesRequest,
+    QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest,
+    QueryStaticDepositAddressesResponse, QueryTransfersResponse,
+    QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse,
+    QueryUserSignedRefundsRequest, QueryUserSignedRefundsResponse, QueryWalletSettingRequest,
+    QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse,
+    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
+    StartTransferResponse, StartTransferV3Request, StorePreimageShareRequest,
+    StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse,
+    TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
+use crate::convert::spark::{CooperativeExitRequest, CooperativeExitResponse};
 
 /// The service that wallets talk to.
 #[derive(Clone)]

@@ -10,8 +10,10 @@ use std::future::Future;
 use tinderbox_rpc::proto::spark_ssp_internal::spark_ssp_internal_service_server::SparkSspInternalService as Contract;
 use tinderbox_rpc::proto::spark_ssp_internal::{
     ClaimInstantStaticDepositUtxoSwapRequest, ClaimInstantStaticDepositUtxoSwapResponse,
-    CounterTransferRequest, InitiateStaticDepositUtxoSwapRequest, InitiateStaticDepositUtxoSwapResponse, ReserveInstantStaticDepositUtxoSwapRequest, ReserveInstantStaticDepositUtxoSwapResponse, ReturnStuckTransferRequest, ReturnStuckTransferResponse, SignStaticDepositSweepTxRequest,
-    SignStaticDepositSweepTxResponse,
+    CounterTransferRequest, InitiateStaticDepositUtxoSwapRequest,
+    InitiateStaticDepositUtxoSwapResponse, ReserveInstantStaticDepositUtxoSwapRequest,
+    ReserveInstantStaticDepositUtxoSwapResponse, ReturnStuckTransferRequest,
+    ReturnStuckTransferResponse, SignStaticDepositSweepTxRequest, SignStaticDepositSweepTxResponse,
 };
 use tinderbox_rpc::validate::Validate;
 use tinderbox_rpc::{Caller, ServiceError};

@@ -1,8 +1,8 @@
 //! Transfers: sending leaves, swapping them, claiming them at once, claiming them in three steps.
 
 mod claim;
-mod finalize;
 mod exit;
+mod finalize;
 mod finish;
 mod sign;
 mod start;
@@ -11,8 +11,8 @@ mod swap;
 mod tweak;
 
 pub use claim::claim_transfer;
-pub use finalize::finalize_transfer_with_transfer_package;
 pub use exit::cooperative_exit_v2;
+pub use finalize::finalize_transfer_with_transfer_package;
 pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;
