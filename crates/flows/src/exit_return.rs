@@ -38,8 +38,8 @@ impl ExitReturnRequest {
 impl Flow for ExitReturnRequest {
     fn needs(&self, _site: &Site) -> Needs {
         Needs {
-            package: None,
             outputs: self.traces().to_vec(),
+            ..Needs::default()
         }
     }
 
