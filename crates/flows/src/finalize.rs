@@ -11,6 +11,7 @@ use tinderbox_protocol::{LeafId, TransferId, hash};
 
 use crate::checks::{check_ecdsa, digest, plan, tweaked, tweaks_by_leaf};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
+use crate::htlc::lock_of;
 use crate::package::TweakPackage;
 use crate::refunds::{self, JobSet};
 use crate::refusal::{Halt, Reason, Refusal, refuse};
@@ -37,12 +38,16 @@ pub struct FinalizeRequest {
 }
 
 /// When the tweaks of a transfer of this kind are applied once they are there.
-fn settles(transfer: &TransferRow) -> Result<Settle, Halt> {
+fn settles(frame: &Frame<'_>, transfer: &TransferRow) -> Result<Settle, Halt> {
+    let later = Settle::Later(TransferStatus::SenderKeyTweakPending);
     match transfer.kind {
         TransferKind::Transfer | TransferKind::UtxoSwap => Ok(Settle::AtOnce),
-        TransferKind::PreimageSwap | TransferKind::CooperativeExit => {
-            Ok(Settle::Later(TransferStatus::SenderKeyTweakPending))
-        }
+        // Whoever has been told the preimage has nothing left to wait for.
+        TransferKind::PreimageSwap => Ok(match lock_of(frame, &transfer.id)? {
+            Some(lock) if lock.shared().is_some() => Settle::AtOnce,
+            _ => later,
+        }),
+        TransferKind::CooperativeExit => Ok(later),
         TransferKind::PrimarySwap
         | TransferKind::CounterSwap
         | TransferKind::LegacySwap
@@ -117,7 +122,7 @@ impl Flow for FinalizeRequest {
 
     fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
         let mut row = self.find(frame)?;
-        let settle = settles(&row)?;
+        let settle = settles(frame, &row)?;
         let leaves = leaves_of(frame, &row)?;
         let sent = self.package.by_leaf()?;
         if !sent.keys().eq(leaves.keys()) {
@@ -188,7 +193,7 @@ impl Flow for FinalizeRequest {
 
     fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
         let transfer = held(frame, &self.transfer, row)?;
-        start::commit(frame, row, &self.transfer, settles(&transfer)?)
+        start::commit(frame, row, &self.transfer, settles(frame, &transfer)?)
     }
 
     fn apply(
@@ -198,12 +203,12 @@ impl Flow for FinalizeRequest {
         sealed: &[Option<SealedShare>],
     ) -> Result<Changes, Halt> {
         let transfer = held(frame, &self.transfer, row)?;
-        start::apply(frame, row, &self.transfer, settles(&transfer)?, sealed)
+        start::apply(frame, row, &self.transfer, settles(frame, &transfer)?, sealed)
     }
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
         let mut transfer = held(frame, &self.transfer, row)?;
-        let settle = settles(&transfer)?;
+        let settle = settles(frame, &transfer)?;
         let set = JobSet::of(&row.jobs);
         for (leaf, (node, _)) in leaves_of(frame, &transfer)? {
             let Some(receiver) = receiver_of(&transfer, &leaf) else {

@@ -12,7 +12,7 @@ use super::scene::Scene;
 use crate::hashlocks::{Lock, Refunds, invoice};
 
 /// How long a lock of a scene lasts, in milliseconds.
-const LASTS_MS: u64 = 3_600_000;
+pub const LASTS_MS: u64 = 120_000;
 
 impl Scene {
     /// Now, by operator 0's clock.

@@ -25,6 +25,7 @@ pub use age::Age;
 pub use check::Broken;
 pub use cluster::Cluster;
 pub use deposits::Half;
+pub use hashlocks::LASTS_MS;
 pub use liar::Lie;
 pub use run::{Plan, Report, run};
 pub use scene::{Answer, Scene};

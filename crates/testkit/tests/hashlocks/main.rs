@@ -2,6 +2,7 @@
 //! `docs/cases.md`.
 
 mod receive;
+mod returns;
 mod send;
 mod store;
 
