@@ -36,6 +36,8 @@ pub enum Table {
     UtxoHold = 12,
     /// What the chain said about nodes.
     Watch = 16,
+    /// Spark invoices that somebody pays or has paid.
+    Invoice = 13,
 }
 
 impl Table {
@@ -56,6 +58,7 @@ impl Table {
             Self::UtxoSwap => 11,
             Self::UtxoHold => 12,
             Self::Watch => 16,
+            Self::Invoice => 13,
         }
     }
 
@@ -76,6 +79,7 @@ impl Table {
             Self::UtxoSwap,
             Self::UtxoHold,
             Self::Watch,
+            Self::Invoice,
         ]
         .into_iter()
         .find(|table| table.number() == number)

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
+use crate::finalize::FinalizeRequest;
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
 use crate::renew::RenewRequest;
+use crate::returns::ReturnRequest;
 pub use crate::rotate::RotateRequest;
 use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
@@ -171,6 +173,10 @@ pub enum Request {
     UtxoSweep(Box<UtxoSweepRequest>),
     /// [`RenewRequest`].
     Renew(Box<RenewRequest>),
+    /// [`ReturnRequest`].
+    Return(Box<ReturnRequest>),
+    /// [`FinalizeRequest`].
+    Finalize(Box<FinalizeRequest>),
 }
 
 impl Request {
@@ -236,6 +242,8 @@ macro_rules! each {
             Request::UtxoClaim($request) => $body,
             Request::UtxoSweep($request) => $body,
             Request::Renew($request) => $body,
+            Request::Return($request) => $body,
+            Request::Finalize($request) => $body,
         }
     };
 }
@@ -258,6 +266,8 @@ impl Request {
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
             Self::Renew(request) => request.jobs.count(),
+            Self::Return(_) => 1,
+            Self::Finalize(request) => request.package.cpfp.len().saturating_mul(3),
         }
     }
 

@@ -7,7 +7,8 @@
 use sha2::{Digest, Sha256};
 
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
-use crate::refusal::{Halt, Reason, refuse};
+use crate::invoice;
+use crate::refusal::Halt;
 use crate::request::{Request, SendRequest};
 use crate::rows::{Details, FlowRow, Millis, TransferKind};
 use crate::secret::SealedShare;
@@ -15,7 +16,7 @@ use crate::snapshot::Changes;
 use crate::start::{self, Form, Settle, Start};
 
 /// Tells a retry of a request from another request under the same id: hash of the sender, who gets
-/// what, and the sender's signature over the tweaks.
+/// what, the sender's signature over the tweaks, and the invoice that is paid.
 #[must_use]
 pub fn fingerprint(request: &SendRequest) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -27,6 +28,7 @@ pub fn fingerprint(request: &SendRequest) -> [u8; 32] {
         hash.update(receiver.serialize());
     }
     hash.update(&request.package.user_signature);
+    hash.update(&request.invoice);
     hash.finalize().into()
 }
 
@@ -55,14 +57,13 @@ impl Flow for SendRequest {
     }
 
     fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
-        if !self.invoice.is_empty() {
-            return refuse(
-                Reason::InvalidState,
-                "spark_invoice: paying Spark invoices is not available yet",
-            );
-        }
         let request = Request::Send(Box::new(self.clone())).encode()?;
-        Ok(self.start().prepare(frame, inputs, &request)?.prepared())
+        let place = invoice::place(frame, &self.invoice, &self.transfer)?;
+        let mut started = self.start().prepare(frame, inputs, &request)?;
+        if let Some(place) = place {
+            place.take(frame, inputs, self.now, &mut started)?;
+        }
+        Ok(started.prepared())
     }
 
     fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
@@ -91,7 +92,9 @@ impl Flow for SendRequest {
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
-        start::rollback(frame, row, &self.transfer)
+        let mut changes = start::rollback(frame, row, &self.transfer)?;
+        invoice::release(frame, &self.invoice, &self.transfer, &mut changes)?;
+        Ok(changes)
     }
 
     fn touches(&self) -> Vec<Touch> {

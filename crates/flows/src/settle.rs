@@ -38,6 +38,7 @@ pub fn check_free(transfer: &TransferRow) -> Result<(), Halt> {
                 transfer.id
             ),
         )
+        .held_by(transfer.held)
         .into());
     }
     Ok(())

@@ -266,7 +266,7 @@ pub fn check_package(
 
 impl Form {
     /// The refunds of a leaf, as they must be.
-    fn refunds(&self, node: &NodeRow, receiver: PublicKey) -> Result<RefundSet, Halt> {
+    pub(crate) fn refunds(&self, node: &NodeRow, receiver: PublicKey) -> Result<RefundSet, Halt> {
         let current = refunds::current_sequence(node)?;
         let purpose = match self {
             Self::Plain | Self::Adaptor(_) => return refunds::for_send(node, receiver),

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metrics;
 pub mod nonces;
 pub mod peer;
+pub mod returns;
 pub mod serve;
 pub mod tables;
 

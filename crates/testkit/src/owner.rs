@@ -15,9 +15,10 @@ use tinderbox_frost::{
     NonceCommitment, Nonces, OperatorIndex, SecretScalar, SigningPackage, feldman,
 };
 use tinderbox_protocol::hash::{self, HashVariant};
+use tinderbox_protocol::invoice::{InvoiceFields, SparkInvoice};
 use tinderbox_protocol::refunds::RefundSet;
 use tinderbox_protocol::tx::UnsignedTx;
-use tinderbox_protocol::{LeafId, TransferId, ecies, package};
+use tinderbox_protocol::{LeafId, Network, TransferId, ecies, package};
 
 use crate::signer::secret_key;
 
@@ -62,6 +63,24 @@ impl Owner {
     #[must_use]
     pub fn identity(&self) -> PublicKey {
         self.identity.public_key(SECP256K1)
+    }
+
+    /// An invoice of this payee, signed.
+    pub fn invoice(
+        &self,
+        network: Network,
+        fields: InvoiceFields,
+        rng: &mut ChaCha20Rng,
+    ) -> SparkInvoice {
+        SparkInvoice::signed(network, &self.identity, fields, rng).expect("the fields are valid")
+    }
+
+    /// This receiver's wish that a transfer goes back to its sender.
+    #[must_use]
+    pub fn unwanted(&self, transfer: &TransferId) -> Vec<u8> {
+        ecdsa(&self.identity, &hash::return_payload(transfer))
+            .serialize_der()
+            .to_vec()
     }
 
     /// The owner's half of a leaf's key.

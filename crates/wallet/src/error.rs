@@ -170,9 +170,15 @@ pub enum Error {
     },
     /// The address is an invoice, which only `pay_invoice` style calls may pay.
     #[error(
-        "this is an invoice, not a plain address: it fixes conditions that a plain payment would break. Ask for a plain address"
+        "this is an invoice, not a plain address: it fixes conditions that a plain payment would break. Pay it as an invoice"
     )]
     IsInvoice,
+    /// The invoice cannot be paid, or not like this.
+    #[error("the invoice cannot be paid: {reason}")]
+    BadInvoice {
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// Nothing to pay.
     #[error("the amount must be at least 1 sat")]
     ZeroAmount,

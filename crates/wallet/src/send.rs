@@ -72,18 +72,27 @@ impl Wallet {
                 expected,
             });
         }
+        self.pay(payments, "").await
+    }
+
+    /// Pays, for an invoice if its text is not empty.
+    pub(crate) async fn pay(
+        &self,
+        payments: &[(SparkAddress, Sats)],
+        invoice: &str,
+    ) -> Result<Payment> {
         self.ensure_synced().await?;
-        match self.try_pay(payments).await {
+        match self.try_pay(payments, invoice).await {
             // What we know about our leaves is out of date, for example because another device paid.
             Err(error) if is_stale(&error) => {
                 self.sync().await?;
-                self.try_pay(payments).await
+                self.try_pay(payments, invoice).await
             }
             other => other,
         }
     }
 
-    async fn try_pay(&self, payments: &[(SparkAddress, Sats)]) -> Result<Payment> {
+    async fn try_pay(&self, payments: &[(SparkAddress, Sats)], invoice: &str) -> Result<Payment> {
         let id = TransferId(uuid::Uuid::now_v7());
         let amounts = payments
             .iter()
@@ -100,7 +109,7 @@ impl Wallet {
                 })
             })
             .collect::<Vec<_>>();
-        let prepared = self.prepare(id, payments, outgoing).await;
+        let prepared = self.prepare(id, payments, invoice, outgoing).await;
         let pending = match prepared {
             Ok(pending) => pending,
             // Nothing has left this process.
@@ -125,6 +134,7 @@ impl Wallet {
         &self,
         id: TransferId,
         payments: &[(SparkAddress, Sats)],
+        invoice: &str,
         outgoing: Vec<Outgoing>,
     ) -> Result<PendingSend> {
         let leaves = outgoing.iter().map(|leaf| leaf.node.id).collect::<Vec<_>>();
@@ -143,7 +153,7 @@ impl Wallet {
             what: format!("the package could not be built: {e}"),
         })??;
         let request = match payments {
-            [(to, _)] => self.v2(id, to.identity, package).encode_to_vec(),
+            [(to, _)] => self.v2(id, to.identity, package, invoice).encode_to_vec(),
             _ => self.v3(id, &receivers, package).encode_to_vec(),
         };
         let amount = Sats(
@@ -168,6 +178,7 @@ impl Wallet {
         id: TransferId,
         receiver: PublicKey,
         package: spark::TransferPackage,
+        invoice: &str,
     ) -> spark::StartTransferRequest {
         spark::StartTransferRequest {
             transfer_id: id.to_string(),
@@ -176,7 +187,7 @@ impl Wallet {
             receiver_identity_public_key: receiver.serialize().to_vec(),
             expiry_time: None,
             transfer_package: Some(package),
-            spark_invoice: String::new(),
+            spark_invoice: invoice.to_owned(),
         }
     }
 

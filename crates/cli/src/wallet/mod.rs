@@ -3,6 +3,7 @@
 mod deposit;
 mod exit;
 mod folder;
+mod invoice;
 mod money;
 mod output;
 mod setup;
@@ -56,6 +57,9 @@ enum Command {
     Leaves,
     /// Pay somebody.
     Send(money::SendArgs),
+    /// Ask for a payment, or pay what somebody asks for.
+    #[command(subcommand)]
+    Invoice(invoice::InvoiceCommand),
     /// Claim payments that wait for this wallet.
     Receive(money::ReceiveArgs),
     /// List payments, newest first.
@@ -83,6 +87,7 @@ pub(crate) async fn run(args: WalletArgs) -> Result<()> {
         Command::Balance => money::balance(&folder, output).await,
         Command::Leaves => money::leaves(&folder, output).await,
         Command::Send(args) => money::send(&folder, args, output).await,
+        Command::Invoice(command) => invoice::run(&folder, command, output).await,
         Command::Receive(args) => money::receive(&folder, args, output).await,
         Command::History(args) => money::history(&folder, args, output).await,
         Command::Transfer(args) => money::transfer(&folder, args, output).await,

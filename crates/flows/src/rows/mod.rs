@@ -3,6 +3,7 @@
 mod address;
 mod chain;
 mod flow;
+mod invoice;
 mod keyshare;
 mod node;
 mod setting;
@@ -13,6 +14,7 @@ mod utxo_swap;
 pub use address::{AddressProof, AddressRow, DefaultAddressRow};
 pub use chain::{ChainRow, KnownBlock};
 pub use flow::{FlowRow, FlowState, JobRow, Part};
+pub use invoice::InvoiceRow;
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use setting::SettingRow;

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::chain::Duties;
+use crate::returns::{Returns, Turn};
 
 /// Test controls.
 #[derive(Clone)]
@@ -67,6 +68,12 @@ impl Contract for MockService {
             "confirm_deposits" => {
                 Duties::new(&self.api.core)
                     .flip()
+                    .await
+                    .map_err(|error| Status::from(super::ApiError::from(error)))?;
+            }
+            "cancel_expired_transfers" => {
+                Returns::new(self.api.engine.clone())
+                    .round(Turn::Now)
                     .await
                     .map_err(|error| Status::from(super::ApiError::from(error)))?;
             }

@@ -15,19 +15,21 @@ use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
     ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
     FinalizeDepositTreeCreationRequest, FinalizeDepositTreeCreationResponse,
-    FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse, GenerateDepositAddressRequest,
+    FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse, FinalizeTransferResponse,
+    FinalizeTransferWithTransferPackageRequest, GenerateDepositAddressRequest,
     GenerateDepositAddressResponse, GenerateStaticDepositAddressRequest,
     GenerateStaticDepositAddressResponse, GetSigningCommitmentsRequest,
     GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
     GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
     InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
     QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
-    QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
-    QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
-    QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
-    RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest,
-    RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse,
-    StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
+    QuerySparkInvoicesRequest, QuerySparkInvoicesResponse, QueryStaticDepositAddressesRequest,
+    QueryStaticDepositAddressesResponse, QueryTransfersResponse,
+    QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse,
+    QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse,
+    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
+    StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
+    SubscribeToEventsResponse, TransferFilter,
 };
 
 /// The service that wallets talk to.
@@ -213,6 +215,26 @@ impl Contract for SparkService {
         request: Request<StartTransferV3Request>,
     ) -> Answer<StartTransferResponse> {
         self.call("start_transfer_v3", request, transfer::start_transfer_v3)
+            .await
+    }
+
+    async fn finalize_transfer_with_transfer_package(
+        &self,
+        request: Request<FinalizeTransferWithTransferPackageRequest>,
+    ) -> Answer<FinalizeTransferResponse> {
+        self.call(
+            "finalize_transfer_with_transfer_package",
+            request,
+            transfer::finalize_transfer_with_transfer_package,
+        )
+        .await
+    }
+
+    async fn query_spark_invoices(
+        &self,
+        request: Request<QuerySparkInvoicesRequest>,
+    ) -> Answer<QuerySparkInvoicesResponse> {
+        self.call("query_spark_invoices", request, query::query_spark_invoices)
             .await
     }
 

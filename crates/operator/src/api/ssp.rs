@@ -12,13 +12,14 @@ use tinderbox_rpc::proto::spark_ssp_internal::{
     ClaimInstantStaticDepositUtxoSwapRequest, ClaimInstantStaticDepositUtxoSwapResponse,
     InitiateStaticDepositUtxoSwapRequest, InitiateStaticDepositUtxoSwapResponse,
     ReserveInstantStaticDepositUtxoSwapRequest, ReserveInstantStaticDepositUtxoSwapResponse,
-    SignStaticDepositSweepTxRequest, SignStaticDepositSweepTxResponse,
+    ReturnStuckTransferRequest, ReturnStuckTransferResponse, SignStaticDepositSweepTxRequest,
+    SignStaticDepositSweepTxResponse,
 };
 use tinderbox_rpc::validate::Validate;
 use tinderbox_rpc::{Caller, ServiceError};
 use tonic::{Request, Response, Status};
 
-use super::{Api, ApiError, dispatch, utxo_swap};
+use super::{Api, ApiError, dispatch, transfer, utxo_swap};
 
 /// The service that service providers talk to.
 #[derive(Clone)]
@@ -105,6 +106,18 @@ impl Contract for SspService {
             "sign_static_deposit_sweep_tx",
             request,
             utxo_swap::sign_static_deposit_sweep_tx,
+        )
+        .await
+    }
+
+    async fn return_stuck_transfer(
+        &self,
+        request: Request<ReturnStuckTransferRequest>,
+    ) -> Answer<ReturnStuckTransferResponse> {
+        self.call(
+            "return_stuck_transfer",
+            request,
+            transfer::return_stuck_transfer,
         )
         .await
     }

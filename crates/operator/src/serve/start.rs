@@ -26,6 +26,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::metrics::{self, Readiness};
 use crate::peer::{PeerClient, PeerServer};
+use crate::returns::Returns;
 use crate::{Core, Events};
 
 /// An operator.
@@ -124,6 +125,10 @@ impl Starting {
         self.spawn(
             "deposits",
             run_flips(self.duties.clone(), stop.clone().cancelled_owned()),
+        );
+        self.spawn(
+            "returns",
+            Returns::new(self.api.engine.clone()).run(stop.clone().cancelled_owned()),
         );
         let changes = self.api.core.events.listen();
         self.spawn(

@@ -14,7 +14,8 @@ pub use static_deposit::{
 };
 pub use structured::Structured;
 pub use transfer::{
-    HashVariant, claim_payload, leaf_signature_digest, leaf_signature_payload, transfer_payload,
+    HashVariant, claim_payload, leaf_signature_digest, leaf_signature_payload, return_payload,
+    transfer_payload,
 };
 
 /// Hashes values under a list of tags; see [`Structured`].

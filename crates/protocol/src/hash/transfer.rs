@@ -65,6 +65,14 @@ pub fn claim_payload(
     })
 }
 
+/// What a receiver signs (ECDSA) to give a transfer that waits for something back to its sender.
+#[must_use]
+pub fn return_payload(transfer: &TransferId) -> [u8; 32] {
+    structured(&["spark", "return", "signing payload"], |hash| {
+        hash.bytes(&transfer.bytes16())
+    })
+}
+
 /// What a sender signs per leaf, before hashing: leaf id and transfer id as text, the new key's
 /// ciphertext.
 #[must_use]

@@ -12,7 +12,7 @@ const SWEEP: usize = 200;
 
 rules! {
     CounterTransferRequest { transfer: nested, primary_transfer_id: uuid }
-    ReturnStuckTransferRequest { transfer_id: uuid }
+    ReturnStuckTransferRequest { transfer_id: uuid, receiver_signature: len_in(1, 73) }
     InitiateStaticDepositUtxoSwapRequest {
         on_chain_utxo: required,
         ssp_signature: len_in(0, SIGNATURE),

@@ -179,7 +179,8 @@ pub(super) fn invariants(
             }
             NodeStatus::TransferLocked => {
                 let held = transfers[0].values().any(|transfer| {
-                    transfer.status == TransferStatus::SenderKeyTweaked
+                    (transfer.status == TransferStatus::SenderKeyTweaked
+                        || transfer.status.is_staged())
                         && transfer.leaves.iter().any(|row| row.leaf == *leaf)
                 });
                 if !held {
@@ -192,6 +193,8 @@ pub(super) fn invariants(
         let mut hops: Vec<&TransferRow> = transfers[0]
             .values()
             .filter(|transfer| transfer.leaves.iter().any(|row| row.leaf == *leaf))
+            // Returned: it never left.
+            .filter(|transfer| transfer.status != TransferStatus::Returned)
             .collect();
         hops.sort_by_key(|transfer| std::cmp::Reverse(sequence(transfer, leaf)));
         let place = cluster

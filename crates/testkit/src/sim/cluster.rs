@@ -38,7 +38,7 @@ use crate::signer::{MemorySigner, secret_key};
 pub(super) struct Machine {
     pub(super) store: Memory,
     pub(super) signer: Arc<MemorySigner>,
-    skew: i64,
+    pub(super) skew: i64,
 }
 
 /// Operators, wallets and the network between them.

@@ -13,10 +13,11 @@ use tinderbox_flows::record::Row;
 use tinderbox_flows::refusal::Refusal;
 use tinderbox_flows::request::{ClaimRequest, Request, SendRequest};
 use tinderbox_flows::rows::{FlowId, NodeRow, TransferRow};
+use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_operator::{Engine, PeerError};
 use tinderbox_protocol::{LeafId, TransferId};
-use tinderbox_store::Memory;
+use tinderbox_store::{Memory, Store as _};
 
 use super::check;
 use super::cluster::Cluster;
@@ -185,6 +186,33 @@ impl Scene {
                 self.cluster.start(operator);
             }
         }
+    }
+
+    /// Writes a row at every operator, as if a flow had.
+    ///
+    /// # Panics
+    /// If somebody else writes it at the same time.
+    pub async fn plant<R: Row>(&self, row: &R) {
+        for machine in &self.cluster.machines {
+            let stored = machine.store.contents().get(&row.key()).cloned();
+            let mut snapshot = Snapshot::new();
+            snapshot.insert(row.key(), stored);
+            let mut changes = Changes::new();
+            changes.put(&snapshot, row).expect("the row was read");
+            machine
+                .store
+                .apply(changes.into_batch(&snapshot))
+                .await
+                .expect("nobody else writes");
+        }
+    }
+
+    /// Kills an operator and starts it with a clock that is `skew` milliseconds ahead.
+    pub fn set_clock(&mut self, operator: u16, skew: i64) {
+        self.crash(operator);
+        self.cluster.network.take_crashed();
+        self.cluster.machines[usize::from(operator)].skew = skew;
+        self.cluster.start(OperatorIndex(operator));
     }
 
     /// A copy of an operator's tables, as a backup.

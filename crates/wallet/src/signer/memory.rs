@@ -116,6 +116,15 @@ impl WalletSigner for MemorySigner {
         )
     }
 
+    fn sign_identity_schnorr(&self, digest: [u8; 32]) -> schnorr::Signature {
+        let mut pair = Keypair::from_secret_key(&self.curve, self.keys.identity().secret_key());
+        let signature = self
+            .curve
+            .sign_schnorr(&Message::from_digest(digest), &pair);
+        pair.non_secure_erase();
+        signature
+    }
+
     fn sign_share(&self, request: &ShareRequest) -> Result<UserShare> {
         let nonces = Nonces::generate(&mut OsRng);
         let commitment = nonces.commitment();

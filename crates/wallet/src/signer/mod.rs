@@ -81,6 +81,9 @@ pub trait WalletSigner: Send + Sync {
     /// Signs a digest with the identity key (low-S).
     fn sign_identity(&self, digest: [u8; 32]) -> ecdsa::Signature;
 
+    /// Signs a digest with the identity key, as BIP 340 says: an invoice of this wallet's.
+    fn sign_identity_schnorr(&self, digest: [u8; 32]) -> schnorr::Signature;
+
     /// The user's half of a threshold signature, with fresh nonces that are used once.
     ///
     /// # Errors

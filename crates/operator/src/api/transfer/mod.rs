@@ -1,16 +1,20 @@
 //! Transfers: sending leaves, claiming them at once, claiming them in three steps.
 
 mod claim;
+mod finalize;
 mod finish;
 mod sign;
 mod start;
+mod stuck;
 mod tweak;
 
 pub use claim::claim_transfer;
+pub use finalize::finalize_transfer_with_transfer_package;
 pub use finish::finalize_node_signatures_v2;
 pub use sign::claim_transfer_sign_refunds_v2;
 pub(in crate::api) use start::started;
 pub use start::{start_transfer_v2, start_transfer_v3};
+pub use stuck::return_stuck_transfer;
 pub use tweak::claim_transfer_tweak_keys;
 
 use bitcoin::secp256k1::PublicKey;
