@@ -203,7 +203,13 @@ impl Flow for FinalizeRequest {
         sealed: &[Option<SealedShare>],
     ) -> Result<Changes, Halt> {
         let transfer = held(frame, &self.transfer, row)?;
-        start::apply(frame, row, &self.transfer, settles(frame, &transfer)?, sealed)
+        start::apply(
+            frame,
+            row,
+            &self.transfer,
+            settles(frame, &transfer)?,
+            sealed,
+        )
     }
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {

@@ -29,6 +29,7 @@ const SOON: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_secs(3);
 
 /// Looks after cooperative exits.
+#[derive(Clone)]
 pub struct Exits {
     engine: Engine,
     core: Core,

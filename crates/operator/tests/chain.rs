@@ -155,6 +155,7 @@ impl World {
             script,
             block: None,
             tree: Some(TREE),
+            of_tree: false,
         })
         .await;
         self.put(&TreeRow {
@@ -208,6 +209,7 @@ impl World {
             threshold: 2,
             network: Network::Regtest,
             deposit_confirmations: 3,
+            providers: Vec::new(),
             exit_confirmations: 1,
         };
         let duties = Duties::on(self.store.clone(), Arc::new(site), Events::default());

@@ -63,6 +63,7 @@ impl Party {
                 threshold: config.threshold,
                 network: Network::Local,
                 deposit_confirmations: 1,
+                exit_confirmations: 1,
                 providers: Vec::new(),
             },
             callers,

@@ -39,6 +39,7 @@ impl Setup {
             index: 0,
             threshold: 2,
             deposit_confirmations: 3,
+            exit_confirmations: None,
             mock: false,
             hide_balances: false,
             ssps: Vec::new(),

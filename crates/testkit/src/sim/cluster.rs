@@ -133,7 +133,7 @@ impl Cluster {
                 },
             })
             .collect();
-        let owners = (0..owners).map(|_| Owner::new(rng)).collect();
+        let owners: Vec<Owner> = (0..owners).map(|_| Owner::new(rng)).collect();
         let mut cluster = Self {
             site: Site {
                 providers: owners.iter().map(Owner::identity).collect(),

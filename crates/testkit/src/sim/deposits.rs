@@ -88,12 +88,6 @@ impl Scene {
         run::nonces(&self.cluster, &mut self.rng, count).await
     }
 
-    /// The time at operator 0.
-    #[must_use]
-    pub fn now(&self) -> Millis {
-        run::now(&self.cluster)
-    }
-
     /// A new key, shared by all operators, in the pool of one of them.
     pub async fn deal_keyshare(&mut self, coordinator: u16) -> KeyshareRow {
         let secret = SecretScalar::random(&mut self.rng);

@@ -117,21 +117,6 @@ impl Scene {
         run::now(&self.cluster)
     }
 
-    /// Writes a row into an operator's tables.
-    ///
-    /// # Panics
-    /// If somebody else writes it at the same time.
-    pub async fn put<R: Row>(&self, operator: u16, row: &R) {
-        let store = &self.cluster.machines[usize::from(operator)].store;
-        let mut snapshot = Snapshot::new();
-        let stored = store.get(&[row.key()]).await.expect("memory answers");
-        snapshot.insert(row.key(), stored.into_iter().next().flatten());
-        let mut changes = Changes::new();
-        changes.put(&snapshot, row).expect("it was read");
-        let batch = changes.into_batch(&snapshot);
-        store.apply(batch).await.expect("nobody else writes it");
-    }
-
     /// An operator follows the chain to a tip at which the payout of an exit has `depth` blocks.
     ///
     /// # Panics

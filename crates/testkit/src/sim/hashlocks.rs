@@ -15,12 +15,6 @@ use crate::hashlocks::{Lock, Refunds, invoice};
 pub const LASTS_MS: u64 = 120_000;
 
 impl Scene {
-    /// Now, by operator 0's clock.
-    #[must_use]
-    pub fn now(&self) -> Millis {
-        run::now(&self.cluster)
-    }
-
     /// The deposit of a preimage, for an invoice over `sats`, in shares of `secret`: of the preimage
     /// itself, if the wallet is honest.
     pub fn deposit_preimage(

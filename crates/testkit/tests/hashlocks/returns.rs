@@ -40,7 +40,12 @@ async fn case_42_preimage_that_comes_after_the_return_is_refused() {
     let id = lapsed(&mut scene).await;
     let request = give_back(&scene, id, Why::Expired);
     done(&scene, 1, request).await;
-    assert_is(&scene, id, TransferStatus::Returned, &HashLockState::Returned);
+    assert_is(
+        &scene,
+        id,
+        TransferStatus::Returned,
+        &HashLockState::Returned,
+    );
     for operator in 0..OPERATORS {
         assert_eq!(signed(&scene, operator, id), 0);
         let lock = scene.lock(operator, id).unwrap();
@@ -67,9 +72,15 @@ async fn case_42_of_preimage_and_return_at_one_moment_one_happens() {
         let id = lapsed(&mut scene).await;
         let back = give_back(&scene, id, Why::Expired);
         let (one, other) = if seed % 2 == 0 {
-            (scene.begin(0, back), scene.begin(1, show(&scene, id, &PREIMAGE)))
+            (
+                scene.begin(0, back),
+                scene.begin(1, show(&scene, id, &PREIMAGE)),
+            )
         } else {
-            (scene.begin(1, show(&scene, id, &PREIMAGE)), scene.begin(0, back))
+            (
+                scene.begin(1, show(&scene, id, &PREIMAGE)),
+                scene.begin(0, back),
+            )
         };
         let answers = [one.await.unwrap(), other.await.unwrap()];
         assert!(answers.iter().filter(|answer| answer.is_ok()).count() < 2);
@@ -84,7 +95,12 @@ async fn case_42_of_preimage_and_return_at_one_moment_one_happens() {
             }
             HashLockState::Returned => {
                 returned += 1;
-                assert_is(&scene, id, TransferStatus::Returned, &HashLockState::Returned);
+                assert_is(
+                    &scene,
+                    id,
+                    TransferStatus::Returned,
+                    &HashLockState::Returned,
+                );
                 assert_is_free(&mut scene);
             }
             // Both gave way: either may try again.
