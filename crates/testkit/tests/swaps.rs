@@ -8,6 +8,8 @@ use tinderbox_commit::Message;
 use tinderbox_flows::flow::{JobOutcome, Outcome};
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
+use tinderbox_flows::return_rule::Why;
+use tinderbox_flows::returns::ReturnRequest;
 use tinderbox_flows::rows::{
     ClaimPhase, Details, FlowRow, NodeStatus, TransferKind, TransferStatus,
 };
@@ -554,11 +556,9 @@ async fn a_crash_at_any_write_leaves_both_legs_or_none() {
 async fn offer_of_a_leaf_that_is_leaving_is_not_answered() {
     let mut swap = Swap::standing(14).await;
     let answer = swap.answered(swap.same[0]).await;
-    for operator in 0..OPERATORS {
-        let mut node = swap.scene.node(operator, &swap.offered);
-        node.status = NodeStatus::OnChain;
-        swap.scene.put(operator, &node).await;
-    }
+    let mut node = swap.scene.node(0, &swap.offered);
+    node.status = NodeStatus::OnChain;
+    swap.scene.plant(&node).await;
     let refusal = swap.refused(0, counter(&answer)).await;
     assert_eq!(refusal.reason, Reason::InvalidState, "{refusal}");
     assert_eq!(swap.status(swap.answer), None);
@@ -566,4 +566,75 @@ async fn offer_of_a_leaf_that_is_leaving_is_not_answered() {
         swap.status(swap.offer),
         Some(TransferStatus::SenderKeyTweakPending)
     );
+}
+
+fn give_back(scene: &Scene, transfer: TransferId) -> Request {
+    Request::Return(Box::new(ReturnRequest {
+        now: scene.engine(1).core().clock.now(),
+        transfer,
+        why: Why::Expired,
+    }))
+}
+
+/// Case 39 for swaps: everybody has agreed to the answer when its coordinator dies; the offer's
+/// time passes. It is not returned, and the answer happens when the coordinator is back.
+#[tokio::test(start_paused = true)]
+async fn answer_that_was_agreed_on_excludes_the_return() {
+    let mut swap = Swap::standing(30).await;
+    let leaf = swap.same[0];
+    let answer = swap.answered(leaf).await;
+    swap.scene.on_message(|passing| match passing.message {
+        Message::Commit { .. } => Fate::CrashSender,
+        _ => Fate::Carry,
+    });
+    let _ = swap.scene.run(0, counter(&answer)).await;
+    swap.scene.calm();
+    tokio::time::sleep(Duration::from_millis(OFFER_MS + 60_000)).await;
+    let refusal = swap.refused(1, give_back(&swap.scene, swap.offer)).await;
+    assert_eq!(refusal.reason, Reason::LockConflict, "{refusal}");
+    swap.scene.heal().await;
+    let refusal = swap.refused(1, give_back(&swap.scene, swap.offer)).await;
+    assert_eq!(refusal.reason, Reason::InvalidState, "{refusal}");
+    swap.ends_in_an_exchange(leaf).await;
+}
+
+/// Case 39, the other way round: everybody has agreed to the return.
+#[tokio::test(start_paused = true)]
+async fn return_that_was_agreed_on_excludes_the_answer() {
+    let mut swap = Swap::standing(31).await;
+    let leaf = swap.same[0];
+    // Not before its time.
+    let refusal = swap.refused(1, give_back(&swap.scene, swap.offer)).await;
+    assert_eq!(refusal.reason, Reason::LockConflict, "{refusal}");
+    swap.assert_still_standing();
+    tokio::time::sleep(Duration::from_millis(OFFER_MS + 60_000)).await;
+    swap.scene.on_message(|passing| match passing.message {
+        Message::Commit { .. } => Fate::CrashSender,
+        _ => Fate::Carry,
+    });
+    let _ = swap.scene.run(2, give_back(&swap.scene, swap.offer)).await;
+    swap.scene.calm();
+    let answer = swap.answered(leaf).await;
+    let refusal = swap.refused(1, counter(&answer)).await;
+    assert_eq!(refusal.reason, Reason::LockConflict, "{refusal}");
+    swap.scene.heal().await;
+    swap.scene.check();
+    assert_eq!(swap.status(swap.offer), Some(TransferStatus::Returned));
+    assert_eq!(swap.status(swap.answer), None);
+    let answer = swap.answered(leaf).await;
+    let refusal = swap.refused(1, counter(&answer)).await;
+    assert_eq!(refusal.reason, Reason::InvalidState, "{refusal}");
+    // The leaf is the user's again, under the same key, and may be offered again.
+    for operator in 0..OPERATORS {
+        let node = swap.scene.node(operator, &swap.offered);
+        assert_eq!(node.status, NodeStatus::Available);
+        let own = swap.scene.owner(0).leaf_key(&node.id);
+        assert_eq!(node.owner_signing, own.public_key(SECP256K1));
+    }
+    swap.offer = swap.scene.transfer_id();
+    let offer = swap.offered().await;
+    swap.done(2, primary(&offer)).await;
+    let answer = swap.answered(leaf).await;
+    swap.done(1, counter(&answer)).await;
+    swap.ends_in_an_exchange(leaf).await;
 }
