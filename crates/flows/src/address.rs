@@ -11,7 +11,7 @@ use crate::checks::{KeyPart, check_ecdsa, digest, gone, plan};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::package::check_signers;
 use crate::record::Row;
-use crate::refusal::{Halt, Reason, refuse};
+use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{AddressRequest, Request};
 use crate::rows::{
     AddressProof, AddressRow, DefaultAddressRow, FlowRow, JobRow, KeyshareRow, KeyshareStatus,
@@ -229,11 +229,14 @@ impl Flow for AddressRequest {
                 network: frame.site.network,
                 script,
             };
-            if frame.rows.get::<DefaultAddressRow>(default.id())?.is_some() {
-                return refuse(
+            if let Some(present) = frame.rows.get::<DefaultAddressRow>(default.id())? {
+                let present = frame.rows.get::<AddressRow>(present.script.to_bytes())?;
+                return Err(Refusal::new(
                     Reason::DuplicateOperation,
                     "this wallet has a static deposit address already",
-                );
+                )
+                .held_by(present.and_then(|address| address.pending))
+                .into());
             }
             changes.put(frame.rows, &default)?;
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::gone;
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
-use crate::refusal::{Halt, Reason, refuse};
+use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{AddressRequest, Request};
 use crate::rows::{AddressRow, DefaultAddressRow, FlowRow, Millis};
 use crate::secret::SealedShare;
@@ -70,10 +70,12 @@ impl Flow for RotateRequest {
         self.default(frame)?;
         let old = self.old(frame)?;
         if old.pending.is_some() || old.proof.is_none() {
-            return refuse(
+            return Err(Refusal::new(
                 Reason::LockConflict,
                 "the static address is being made or replaced by another call: try again",
-            );
+            )
+            .held_by(old.pending)
+            .into());
         }
         let mut changes = Changes::new();
         changes.put(

@@ -112,13 +112,15 @@ pub(crate) fn check_signable(frame: &Frame<'_>, output: &Output) -> Result<(), H
         );
     }
     if !output.address.is_static && output.address.pending.is_some() {
-        return refuse(
+        return Err(Refusal::new(
             Reason::LockConflict,
             format!(
                 "a deposit to {} is being made into a leaf: try again",
                 output.address.address
             ),
-        );
+        )
+        .held_by(output.address.pending)
+        .into());
     }
     if is_moved(&output.address, &output.keyshare) {
         return refuse(
@@ -176,6 +178,7 @@ pub(crate) fn registered(outpoint: &OutPoint, swap: &UtxoSwapRow) -> Halt {
         Reason::DuplicateOperation,
         format!("utxo swap is already registered for {outpoint}: {what}"),
     )
+    .held_by(swap.held)
     .into()
 }
 

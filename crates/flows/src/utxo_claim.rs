@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::{digest, plan};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
-use crate::refusal::{Halt, Reason, refuse};
+use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{Request, SendRequest};
 use crate::rows::{
     FlowId, FlowRow, Millis, UtxoHoldRow, UtxoSwapKind, UtxoSwapRow, UtxoSwapStatus,
@@ -63,10 +63,12 @@ impl UtxoClaimRequest {
             );
         }
         if swap.held.is_some() {
-            return refuse(
+            return Err(Refusal::new(
                 Reason::LockConflict,
                 "the reservation is being made or claimed by another call: try again",
-            );
+            )
+            .held_by(swap.held)
+            .into());
         }
         if swap.status != UtxoSwapStatus::Created {
             return refuse(

@@ -114,6 +114,7 @@ impl UtxoRefundRequest {
                     self.outpoint
                 ),
             )
+            .held_by(swap.held)
             .into());
         }
         Ok(UtxoSwapRow {

@@ -12,7 +12,7 @@ use tinderbox_protocol::{Sats, TransferId};
 
 use crate::checks::check_ecdsa;
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
-use crate::refusal::{Halt, Reason, refuse};
+use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{Request, SendRequest};
 use crate::rows::{AddressRow, FlowRow, Millis, UtxoHoldRow, UtxoSwapKind, UtxoSwapRow};
 use crate::secret::SealedShare;
@@ -109,11 +109,13 @@ impl UtxoReserveRequest {
     /// Refuses if the output, the next of its value, or the owner's word is given away already.
     fn check_free(&self, frame: &Frame<'_>, consent: &[u8; 32]) -> Result<(), Halt> {
         let slot = UtxoHoldRow::slot(&self.script, self.value);
-        if frame.rows.get::<UtxoHoldRow>(slot)?.is_some() {
-            return refuse(
+        if let Some(hold) = frame.rows.get::<UtxoHoldRow>(slot)? {
+            return Err(Refusal::new(
                 Reason::DuplicateOperation,
                 "utxo swap is already registered: the next output of this value at this address is paid for",
-            );
+            )
+            .held_by(utxo::swap(frame, &hold)?.held)
+            .into());
         }
         let consent = UtxoHoldRow::consent(consent);
         if frame.rows.get::<UtxoHoldRow>(consent)?.is_some() {

@@ -13,7 +13,7 @@ use tinderbox_rpc::convert::{
     InputShare, SigningJob, TransferJobs, TransferPackage, millis, network, network_to_proto,
     timestamp,
 };
-use tinderbox_rpc::proto::{mock, spark, spark_authn, spark_token};
+use tinderbox_rpc::proto::{mock, spark, spark_authn, spark_ssp_internal, spark_token};
 use tinderbox_rpc::session::{InMemoryNonces, Lifetimes, SessionKeys, Sessions};
 use tinderbox_rpc::validate::{self, Validate};
 use tinderbox_rpc::{Caller, Reason, ServiceError};
@@ -45,6 +45,9 @@ fn receive_any(bytes: &[u8]) {
     let _ = receive::<spark_token::BroadcastTransactionRequest>(bytes);
     let _ = receive::<spark_token::QueryTokenTransactionsRequest>(bytes);
     let _ = receive::<spark_authn::VerifyChallengeRequest>(bytes);
+    let _ = receive::<spark_ssp_internal::InitiateStaticDepositUtxoSwapRequest>(bytes);
+    let _ = receive::<spark_ssp_internal::ReserveInstantStaticDepositUtxoSwapRequest>(bytes);
+    let _ = receive::<spark_ssp_internal::SignStaticDepositSweepTxRequest>(bytes);
     let _ = receive::<mock::ModifyNodeTimelockRequest>(bytes);
     if let Ok(package) = receive::<spark::TransferPackage>(bytes) {
         let _ = TransferPackage::try_from(&package);

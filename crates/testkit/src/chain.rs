@@ -16,6 +16,7 @@ struct State {
     height: u32,
     outputs: BTreeMap<OutPoint, (TxOut, u32)>,
     sent: Vec<Txid>,
+    spent: BTreeMap<OutPoint, Spend>,
 }
 
 /// A chain without blocks.
@@ -38,6 +39,28 @@ impl MemoryChain {
                 .outputs
                 .insert(OutPoint { txid, vout }, (output.clone(), height));
         }
+    }
+
+    /// A transaction spends an output: in the mempool, or in a block.
+    pub fn spend(&self, outpoint: OutPoint, spent: Spend) {
+        self.state().spent.insert(outpoint, spent);
+    }
+
+    /// The block that had an output is not part of the chain any more.
+    pub fn forget(&self, outpoint: &OutPoint) {
+        self.state().outputs.remove(outpoint);
+    }
+
+    /// An output is in a block again.
+    pub fn restore(&self, outpoint: OutPoint, script: &bitcoin::ScriptBuf, value: u64) {
+        let mut state = self.state();
+        state.height += 1;
+        let output = TxOut {
+            value: bitcoin::Amount::from_sat(value),
+            script_pubkey: script.clone(),
+        };
+        let height = state.height;
+        state.outputs.insert(outpoint, (output, height));
     }
 
     /// Lets blocks pass.
@@ -69,7 +92,7 @@ impl ChainSource for MemoryChain {
                 script: output.script_pubkey.clone(),
                 block: Some(block(*height)),
                 confirmations: state.height.saturating_sub(*height) + 1,
-                spent: Spend::Unspent,
+                spent: state.spent.get(outpoint).copied().unwrap_or(Spend::Unspent),
             }))
     }
 

@@ -83,6 +83,21 @@ impl Owner {
             .to_vec()
     }
 
+    /// The owner's half of the key of its deposit addresses.
+    #[must_use]
+    pub fn deposit_key(&self) -> SecretKey {
+        let mut hash = Sha256::new();
+        hash.update(self.identity.secret_bytes());
+        hash.update("deposits");
+        SecretKey::from_slice(&hash.finalize()).expect("a hash is a key but for one in 2^127")
+    }
+
+    /// A signature (DER) of the identity key.
+    #[must_use]
+    pub fn sign(&self, digest: &[u8; 32]) -> Vec<u8> {
+        ecdsa(&self.identity, digest).serialize_der().to_vec()
+    }
+
     /// The owner's half of a leaf's key.
     #[must_use]
     pub fn leaf_key(&self, leaf: &LeafId) -> SecretKey {

@@ -61,13 +61,17 @@ pub(crate) struct Draftsman {
 
 impl Draftsman {
     pub(crate) fn new(net: &DevNet) -> Self {
-        let words = new_words().expect("words");
+        Self::of(net, &new_words().expect("words"))
+    }
+
+    /// With words that are known before the network.
+    pub(crate) fn of(net: &DevNet, words: &str) -> Self {
         let config = net.wallet_config(0).expect("a configuration");
         let drawer = Arc::new(Drawer::default());
-        let wallet = Wallet::open(config, &words, drawer.clone()).expect("a wallet");
+        let wallet = Wallet::open(config, words, drawer.clone()).expect("a wallet");
         Self {
             wallet,
-            signer: MemorySigner::from_words(&words, Network::Local, None).expect("a signer"),
+            signer: MemorySigner::from_words(words, Network::Local, None).expect("a signer"),
             drawer,
         }
     }

@@ -53,7 +53,7 @@ pub struct Cluster {
     pub(super) values: BTreeMap<LeafId, Sats>,
     /// Leaves began with used timelocks, and are renewed.
     pub(super) aged: bool,
-    chain: Arc<MemoryChain>,
+    pub(super) chain: Arc<MemoryChain>,
     begun: tokio::time::Instant,
 }
 

@@ -8,6 +8,7 @@
 mod age;
 mod check;
 mod cluster;
+mod deposits;
 mod liar;
 mod network;
 mod path;
@@ -19,6 +20,7 @@ mod tap;
 pub use age::Age;
 pub use check::Broken;
 pub use cluster::Cluster;
+pub use deposits::Half;
 pub use liar::Lie;
 pub use run::{Plan, Report, run};
 pub use scene::{Answer, Scene};

@@ -31,8 +31,8 @@ pub type Answer = tokio::task::JoinHandle<Result<Outcome, Refusal>>;
 
 /// Operators, wallets and leaves; nothing goes wrong but what is asked for.
 pub struct Scene {
-    cluster: Cluster,
-    rng: ChaCha20Rng,
+    pub(super) cluster: Cluster,
+    pub(super) rng: ChaCha20Rng,
     seed: u64,
 }
 
