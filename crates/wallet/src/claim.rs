@@ -121,6 +121,8 @@ impl Wallet {
         match &result {
             Ok(claimed) => {
                 claiming.done();
+                // So that they can be paid on at once.
+                self.renew_leaves().await;
                 self.inner().tell(WalletEvent::Received {
                     id,
                     sender: claimed.sender,

@@ -31,6 +31,17 @@ impl Wallet {
             .await
     }
 
+    /// Nonces for the `count` transactions of a leaf's renewal.
+    pub(crate) async fn commitments_for_renewal(
+        &self,
+        leaf: &LeafId,
+        count: usize,
+    ) -> Result<Vec<Commitments>> {
+        let number = u32::try_from(count).unwrap_or(u32::MAX);
+        self.ask_commitments(vec![leaf.to_string()], number, 0, count)
+            .await
+    }
+
     async fn ask_commitments(
         &self,
         node_ids: Vec<String>,

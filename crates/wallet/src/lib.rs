@@ -23,7 +23,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`Wallet`] | everything a person does; its methods live with their topic: `deposit`, `send`, `claim`, `sync`, `balance`, `history`, `exits` |
+//! | [`Wallet`] | everything a person does; its methods live with their topic: `deposit`, `send`, `claim`, `renew`, `sync`, `balance`, `history`, `exits` |
 //! | [`signer`] | who holds the keys |
 //! | [`verify`] | what is checked before anything is believed |
 //! | [`exit`] | leaving alone: a state machine on disk |
@@ -49,6 +49,7 @@ mod nodes;
 mod operators;
 mod package;
 mod pool;
+mod renew;
 mod roots;
 pub mod select;
 mod send;

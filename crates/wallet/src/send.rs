@@ -73,6 +73,7 @@ impl Wallet {
             });
         }
         self.ensure_synced().await?;
+        self.renew_leaves().await;
         match self.try_pay(payments).await {
             // What we know about our leaves is out of date, for example because another device paid.
             Err(error) if is_stale(&error) => {

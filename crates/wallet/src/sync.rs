@@ -28,14 +28,19 @@ pub struct SyncReport {
 
 impl Wallet {
     /// Asks all operators for this wallet's leaves, checks them, and keeps them with their exits.
-    /// Payments whose outcome was not known are brought to an end first.
+    /// Payments whose outcome was not known are brought to an end first; leaves that have run down are
+    /// renewed afterwards.
     ///
     /// # Errors
     /// If fewer than a majority of the operators answer, or the storage fails.
     pub async fn sync(&self) -> Result<SyncReport> {
-        let mut synced = self.inner().synced.lock().await;
-        let report = self.sync_now().await?;
-        *synced = true;
+        let report = {
+            let mut synced = self.inner().synced.lock().await;
+            let report = self.sync_now().await?;
+            *synced = true;
+            report
+        };
+        self.renew_leaves().await;
         Ok(report)
     }
 
@@ -188,7 +193,11 @@ impl Wallet {
     }
 
     /// A leaf of ours: our key is in it, and a signed chain of transactions leads to a signed refund to us.
-    fn check_own(&self, leaf: &Node, known: &BTreeMap<LeafId, Node>) -> Result<ExitPath, Failure> {
+    pub(crate) fn check_own(
+        &self,
+        leaf: &Node,
+        known: &BTreeMap<LeafId, Node>,
+    ) -> Result<ExitPath, Failure> {
         let key = self
             .inner()
             .signer

@@ -61,11 +61,8 @@ impl RenewRequest {
         renewed: Renewed,
     ) -> Result<Changes, Halt> {
         let kind = self.jobs.kind();
-        // The flow was open for so long that the leaf has left with its old transactions: those
-        // are the ones that count.
-        let left = node.refund_confirmed.is_some()
-            || (node.node_confirmed.is_some() && kind != RenewalKind::Zero);
-        if left {
+        // Meanwhile the leaf has left with its old transactions: those are the ones that count.
+        if node.node_confirmed.is_some() || node.refund_confirmed.is_some() {
             return self.mark(frame, node);
         }
         let mut changes = Changes::new();
@@ -79,8 +76,6 @@ impl RenewRequest {
                     ..NodeTxs::default()
                 };
                 Some(NodeRow {
-                    // The chain was speaking of the transaction that is the split node's now.
-                    node_confirmed: node.node_confirmed,
                     deposits: node.deposits.clone(),
                     ..self.split(frame, &node, kept)
                 })
@@ -101,10 +96,6 @@ impl RenewRequest {
             }
             leaf.parent = Some(split.id);
             leaf.deposits = Vec::new();
-            leaf.node_confirmed = None;
-            if leaf.status == NodeStatus::OnChain {
-                leaf.status = NodeStatus::ParentExited;
-            }
             changes.put(frame.rows, &split)?;
         }
         changes.put(frame.rows, &leaf)?;
@@ -113,15 +104,10 @@ impl RenewRequest {
 
     /// A node above the leaf, in the leaf's present place.
     fn split(&self, frame: &Frame<'_>, node: &NodeRow, txs: NodeTxs) -> NodeRow {
-        let on_chain = node.status.is_on_chain();
         NodeRow {
             id: split_id(&frame.flow, &node.id),
-            status: if on_chain {
-                node.status
-            } else {
-                NodeStatus::SplitLocked
-            },
-            before_chain: on_chain.then_some(NodeStatus::SplitLocked),
+            status: NodeStatus::SplitLocked,
+            before_chain: None,
             lock: None,
             renewal: None,
             txs,

@@ -4,10 +4,12 @@
 
 mod claim;
 mod deal;
+mod renew;
 mod send;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use claim::{Incoming, claim_package};
 pub(crate) use deal::Recipients;
+pub(crate) use renew::Renewal;
 pub(crate) use send::{Outgoing, transfer_package};
