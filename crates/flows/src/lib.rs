@@ -26,6 +26,7 @@ pub mod claim;
 pub mod claim_finish;
 pub mod claim_sign;
 pub mod deposit;
+pub mod exit_trees;
 pub mod flow;
 pub mod give_back;
 pub mod job;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
+use crate::exit_trees::ExitTreesRequest;
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
 use crate::package::{OpenJob, TweakPackage, UserJob};
 use crate::refusal::{Halt, Reason, Refusal};
@@ -171,6 +172,8 @@ pub enum Request {
     UtxoSweep(Box<UtxoSweepRequest>),
     /// [`RenewRequest`].
     Renew(Box<RenewRequest>),
+    /// [`ExitTreesRequest`].
+    ExitTrees(Box<ExitTreesRequest>),
 }
 
 impl Request {
@@ -236,6 +239,7 @@ macro_rules! each {
             Request::UtxoClaim($request) => $body,
             Request::UtxoSweep($request) => $body,
             Request::Renew($request) => $body,
+            Request::ExitTrees($request) => $body,
         }
     };
 }
@@ -258,6 +262,7 @@ impl Request {
             Self::Claim(request) => request.package.cpfp.len().saturating_mul(3),
             Self::ClaimSign(request) => request.jobs.len().saturating_mul(3),
             Self::Renew(request) => request.jobs.count(),
+            Self::ExitTrees(request) => request.trees.len(),
         }
     }
 

@@ -9,25 +9,27 @@ use tinderbox_rpc::validate::Validate;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, ApiError, commitments, deposit, dispatch, events, query, renew, settings, transfer,
+    Api, ApiError, commitments, deposit, dispatch, events, exit_trees, query, renew, settings,
+    transfer,
 };
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
-    ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
-    FinalizeDepositTreeCreationRequest, FinalizeDepositTreeCreationResponse,
-    FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse, GenerateDepositAddressRequest,
-    GenerateDepositAddressResponse, GenerateStaticDepositAddressRequest,
-    GenerateStaticDepositAddressResponse, GetSigningCommitmentsRequest,
-    GetSigningCommitmentsResponse, GetSigningOperatorListResponse, GetUtxosForAddressRequest,
-    GetUtxosForAddressResponse, GetUtxosForIdentityRequest, GetUtxosForIdentityResponse,
-    InitiateStaticDepositUtxoRefundRequest, InitiateStaticDepositUtxoRefundResponse,
-    QueryBalanceRequest, QueryBalanceResponse, QueryNodesRequest, QueryNodesResponse,
-    QueryStaticDepositAddressesRequest, QueryStaticDepositAddressesResponse,
-    QueryTransfersResponse, QueryUnusedDepositAddressesRequest,
-    QueryUnusedDepositAddressesResponse, QueryWalletSettingRequest, QueryWalletSettingResponse,
-    RenewLeafRequest, RenewLeafResponse, RotateStaticDepositAddressRequest,
-    RotateStaticDepositAddressResponse, StartTransferRequest, StartTransferResponse,
-    StartTransferV3Request, SubscribeToEventsRequest, SubscribeToEventsResponse, TransferFilter,
+    ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest, ExitSingleNodeTreesRequest,
+    ExitSingleNodeTreesResponse, FinalizeDepositTreeCreationRequest,
+    FinalizeDepositTreeCreationResponse, FinalizeNodeSignaturesRequest,
+    FinalizeNodeSignaturesResponse, GenerateDepositAddressRequest, GenerateDepositAddressResponse,
+    GenerateStaticDepositAddressRequest, GenerateStaticDepositAddressResponse,
+    GetSigningCommitmentsRequest, GetSigningCommitmentsResponse, GetSigningOperatorListResponse,
+    GetUtxosForAddressRequest, GetUtxosForAddressResponse, GetUtxosForIdentityRequest,
+    GetUtxosForIdentityResponse, InitiateStaticDepositUtxoRefundRequest,
+    InitiateStaticDepositUtxoRefundResponse, QueryBalanceRequest, QueryBalanceResponse,
+    QueryNodesRequest, QueryNodesResponse, QueryStaticDepositAddressesRequest,
+    QueryStaticDepositAddressesResponse, QueryTransfersResponse,
+    QueryUnusedDepositAddressesRequest, QueryUnusedDepositAddressesResponse,
+    QueryWalletSettingRequest, QueryWalletSettingResponse, RenewLeafRequest, RenewLeafResponse,
+    RotateStaticDepositAddressRequest, RotateStaticDepositAddressResponse, StartTransferRequest,
+    StartTransferResponse, StartTransferV3Request, SubscribeToEventsRequest,
+    SubscribeToEventsResponse, TransferFilter,
 };
 
 /// The service that wallets talk to.
@@ -263,6 +265,18 @@ impl Contract for SparkService {
     async fn renew_leaf(&self, request: Request<RenewLeafRequest>) -> Answer<RenewLeafResponse> {
         self.call_once("renew_leaf", request, renew::renew_leaf)
             .await
+    }
+
+    async fn exit_single_node_trees(
+        &self,
+        request: Request<ExitSingleNodeTreesRequest>,
+    ) -> Answer<ExitSingleNodeTreesResponse> {
+        self.call(
+            "exit_single_node_trees",
+            request,
+            exit_trees::exit_single_node_trees,
+        )
+        .await
     }
 
     async fn query_nodes(&self, request: Request<QueryNodesRequest>) -> Answer<QueryNodesResponse> {
