@@ -233,7 +233,7 @@ impl Scene {
     }
 
     async fn broadcast(&self, tx: &Transaction) {
-        let sent = self.net.rpc().broadcast(tx).await;
+        let sent = self.net.rpc().send_raw_transaction(tx).await;
         sent.expect("the node takes it");
     }
 

@@ -239,7 +239,7 @@ pub(crate) fn hand_over(
     if all {
         transfer.status = TransferStatus::Completed;
     }
-    transfer.updated = now;
+    transfer.updated = transfer.updated.max(now);
     changes.put(frame.rows, transfer)?;
     Ok(changes)
 }
@@ -424,7 +424,7 @@ impl Flow for ClaimRequest {
             if let Some(receiver) = transfer.receivers.get_mut(place) {
                 receiver.phase = ClaimPhase::KeyTweakApplied;
             }
-            transfer.updated = self.now;
+            transfer.updated = transfer.updated.max(self.now);
             let mut changes = Changes::new();
             changes.put(frame.rows, &transfer)?;
             return Ok(changes);

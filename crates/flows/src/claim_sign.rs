@@ -232,7 +232,7 @@ impl Flow for ClaimSignRequest {
             ClaimPhase::KeyTweakApplied
         };
         receiver.before = receiver.phase;
-        transfer.updated = self.now;
+        transfer.updated = transfer.updated.max(self.now);
         let mut changes = Changes::new();
         changes.put(frame.rows, &transfer)?;
         Ok(changes)

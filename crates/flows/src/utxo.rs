@@ -148,8 +148,8 @@ pub(crate) fn check_signable(frame: &Frame<'_>, output: &Output) -> Result<(), H
 
 /// True if the key share is not the address' any more.
 fn is_moved(address: &AddressRow, keyshare: &KeyshareRow) -> bool {
-    tweak::add_points(&keyshare.group_key, &address.owner_signing)
-        .map_or(true, |key| key != address.verifying_key)
+    !tweak::add_points(&keyshare.group_key, &address.owner_signing)
+        .is_ok_and(|key| key == address.verifying_key)
 }
 
 /// The swap that has this output, or the next one of its value at its address.

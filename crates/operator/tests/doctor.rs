@@ -1,5 +1,6 @@
 //! The doctor looks at operators that run.
 
+#[allow(dead_code, reason = "no wallet takes part here")]
 mod common;
 
 use std::net::TcpListener;
@@ -23,7 +24,7 @@ async fn doctor_finds_healthy_operators_well_and_names_the_one_that_is_down() {
     for (index, file) in network.files.iter_mut().enumerate() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         file.listen.metrics = Some(listener.local_addr().unwrap().to_string());
-        for key in &file.signer.identity_key {
+        if let Some(key) = &file.signer.identity_key {
             std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         let path = network.folder.path().join(format!("{index}.toml"));

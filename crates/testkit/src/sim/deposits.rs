@@ -13,7 +13,6 @@ use tinderbox_flows::package::OpenJob;
 use tinderbox_flows::record::Row;
 use tinderbox_flows::rows::{
     AddressProof, AddressRow, DefaultAddressRow, FlowId, KeyshareId, KeyshareRow, KeyshareStatus,
-    Millis,
 };
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_frost::{Nonces, OperatorIndex, SecretScalar, SigningPackage, feldman, tweak};

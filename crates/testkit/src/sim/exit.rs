@@ -9,14 +9,11 @@ use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
 };
 use rand::Rng;
-use tinderbox_flows::record::Row;
 use tinderbox_flows::request::ExitRequest;
 use tinderbox_flows::rows::{ChainRow, ExitRow, KnownBlock, Millis, NodeRow};
-use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_protocol::refunds::{LeafTxs, RefundPurpose, expected};
 use tinderbox_protocol::tx::{Utxo, p2tr};
 use tinderbox_protocol::{BlockHeight, LeafId, TransferId};
-use tinderbox_store::Store;
 
 use super::run;
 use super::scene::Scene;

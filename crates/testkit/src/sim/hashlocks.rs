@@ -3,7 +3,7 @@
 use tinderbox_flows::htlc::lock::{HashLockRequest, LockMode};
 use tinderbox_flows::htlc::settle::PreimageRequest;
 use tinderbox_flows::htlc::store::StorePreimageRequest;
-use tinderbox_flows::rows::{HashLockRow, Millis, NodeRow, PreimageShareRow};
+use tinderbox_flows::rows::{HashLockRow, NodeRow, PreimageShareRow};
 use tinderbox_flows::secret::Preimage;
 use tinderbox_protocol::{LeafId, TransferId};
 

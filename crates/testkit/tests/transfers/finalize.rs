@@ -11,7 +11,7 @@ use super::staged::initiated;
 use super::{done, refused, scene};
 
 /// Wallet 0's package for a transfer of leaf 0.
-pub async fn finalize(scene: &mut Scene, id: TransferId) -> Request {
+pub(crate) async fn finalize(scene: &mut Scene, id: TransferId) -> Request {
     let leaf = scene.leaf(0);
     let send = scene.payment(id, 0, 1, &[leaf]).await;
     Request::Finalize(Box::new(FinalizeRequest {

@@ -9,7 +9,7 @@ use tinderbox_protocol::TransferId;
 use tinderbox_testkit::sim::Scene;
 
 /// Leaf 0, from wallet 0 to wallet 1, without tweaks: it waits for the sender's package.
-pub async fn initiated(
+pub(crate) async fn initiated(
     scene: &mut Scene,
     kind: TransferKind,
     expiry: Option<Millis>,
