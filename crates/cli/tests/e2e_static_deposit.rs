@@ -139,7 +139,11 @@ impl Scene {
     /// Pays an address; every operator has seen `depth` blocks on it.
     async fn pay(&self, address: &str, value: u64, depth: u32) -> OutPoint {
         let output = coin(address, Sats(value));
-        let tx = self.net.faucet().send_many(&[output.clone()]).await;
+        let tx = self
+            .net
+            .faucet()
+            .send_many(std::slice::from_ref(&output))
+            .await;
         let tx = tx.expect("coins");
         if depth > 0 {
             self.net.faucet().mine(depth).await.expect("blocks");

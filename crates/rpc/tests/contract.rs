@@ -145,7 +145,16 @@ fn contract_with_wallets_is_kept_to_the_letter() {
         .lines()
         .map(String::from)
         .collect();
-    let ours = ours();
+    // Fields of our own have numbers that the contract leaves alone.
+    let own = |line: &String| {
+        let mut words = line.split(' ');
+        words.next() == Some("field")
+            && words
+                .nth(1)
+                .and_then(|number| number.parse::<u32>().ok())
+                .is_some_and(|number| number >= 2000)
+    };
+    let ours: BTreeSet<String> = ours().into_iter().filter(|line| !own(line)).collect();
     let missing: Vec<_> = listed.difference(&ours).collect();
     let surplus: Vec<_> = ours.difference(&listed).collect();
     assert!(

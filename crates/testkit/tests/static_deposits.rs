@@ -11,7 +11,7 @@ use tinderbox_flows::request::{
 };
 use tinderbox_flows::rows::{
     AddressRow, DefaultAddressRow, KeyshareStatus, NodeStatus, TransferStatus, UtxoHoldRow,
-    UtxoSwapKind, UtxoSwapRow, UtxoSwapStatus,
+    UtxoRow, UtxoSwapKind, UtxoSwapRow, UtxoSwapStatus,
 };
 use tinderbox_flows::utxo_swap::ProviderSpend;
 use tinderbox_flows::utxo_sweep::SweepInput;
@@ -20,7 +20,7 @@ use tinderbox_protocol::hash::{
 };
 use tinderbox_protocol::tx::static_deposit::refund;
 use tinderbox_protocol::tx::{UnsignedTx, Utxo};
-use tinderbox_protocol::{Sats, TransferId, TreeId};
+use tinderbox_protocol::{BlockHeight, Sats, TransferId, TreeId};
 use tinderbox_testkit::sim::{Half, Scene};
 
 const OPERATORS: u16 = 3;
@@ -30,6 +30,18 @@ const QUOTE: &[u8] = b"the provider's quote";
 
 async fn scene(seed: u64) -> Scene {
     Scene::new(seed, OPERATORS, 2, 4).await
+}
+
+/// A scene in which the provider's leaves differ in value.
+async fn scene_of_unlike_leaves() -> Scene {
+    for seed in 5..50 {
+        let scene = scene(seed).await;
+        let value = |place| scene.node(0, &scene.leaf(place)).value;
+        if value(1) != value(3) {
+            return scene;
+        }
+    }
+    panic!("values are dealt at random");
 }
 
 async fn done(scene: &Scene, operator: u16, request: Request) -> Outcome {
@@ -396,7 +408,7 @@ async fn swap_gives_the_leaf_and_the_output_together() {
 /// Case 49: a quote that was altered, or is for something else.
 #[tokio::test(start_paused = true)]
 async fn case_49_swap_is_what_owner_and_provider_have_signed() {
-    let mut scene = scene(5).await;
+    let mut scene = scene_of_unlike_leaves().await;
     let address = scene.deposit_address(OWNER, true).await;
     let outpoint = scene.pay_deep(&address.script, VALUE);
     let (good, _) = swap(&mut scene, &address, outpoint, VALUE, 1).await;
@@ -719,6 +731,22 @@ fn sha2_of(bytes: &[u8]) -> [u8; 32] {
     sha256::Hash::hash(bytes).to_byte_array()
 }
 
+/// An output as operators have seen it in a block.
+fn seen(address: &AddressRow, outpoint: OutPoint, value: u64) -> UtxoRow {
+    UtxoRow {
+        outpoint,
+        network: address.network,
+        value: Sats(value),
+        script: address.script.clone(),
+        block: Some((
+            BlockHeight(1),
+            <bitcoin::BlockHash as bitcoin::hashes::Hash>::all_zeros(),
+        )),
+        tree: None,
+        of_tree: false,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn output_beside_the_deposit_of_a_single_use_address_is_refundable_while_the_leaf_has_not_moved()
  {
@@ -738,6 +766,15 @@ async fn output_beside_the_deposit_of_a_single_use_address_is_refundable_while_t
     };
     scene.put_address(&address).await;
     let late = scene.pay_deep(&address.script, 7000);
+    // Each operator's own view of the chain must have it, and must not take it for the leaf's.
+    let mut row = seen(&address, late, 7000);
+    row.of_tree = true;
+    scene.plant(&row).await;
+    let own = owners_refund(&mut scene, &address, late, 7000, 300).await;
+    let refusal = refused(&scene, 0, own.request()).await;
+    assert_eq!(refusal.reason, Reason::DuplicateOperation, "{refusal}");
+    row.of_tree = false;
+    scene.plant(&row).await;
     let key = scene.owner(OWNER).leaf_key(&leaf);
     let mut asked = owners_refund(&mut scene, &address, late, 7000, 300).await;
     asked.request.spend.signing_key = key.public_key(bitcoin::secp256k1::SECP256K1);
@@ -749,6 +786,7 @@ async fn output_beside_the_deposit_of_a_single_use_address_is_refundable_while_t
     let payment = scene.payment(id, OWNER, PROVIDER, &[leaf]).await;
     done(&scene, 0, Request::Send(Box::new(payment))).await;
     let later = scene.pay_deep(&address.script, 8000);
+    scene.plant(&seen(&address, later, 8000)).await;
     let mut asked = owners_refund(&mut scene, &address, later, 8000, 300).await;
     asked.request.spend.signing_key = key.public_key(bitcoin::secp256k1::SECP256K1);
     let refusal = refused(&scene, 0, asked.request()).await;

@@ -580,7 +580,7 @@ fn give_back(scene: &Scene, transfer: TransferId) -> Request {
 /// time passes. It is not returned, and the answer happens when the coordinator is back.
 #[tokio::test(start_paused = true)]
 async fn answer_that_was_agreed_on_excludes_the_return() {
-    let mut swap = Swap::standing(30).await;
+    let mut swap = Swap::standing(32).await;
     let leaf = swap.same[0];
     let answer = swap.answered(leaf).await;
     swap.scene.on_message(|passing| match passing.message {

@@ -1,7 +1,10 @@
 //! `SparkTokenService`: there are no tokens yet, but wallets ask for theirs when they start.
 
 use tinderbox_rpc::proto::spark_token::spark_token_service_server::SparkTokenService;
-use tinderbox_rpc::proto::spark_token::{QueryTokenOutputsRequest, QueryTokenOutputsResponse};
+use tinderbox_rpc::proto::spark_token::{
+    QueryTokenOutputsRequest, QueryTokenOutputsResponse, QueryTokenTransactionsRequest,
+    QueryTokenTransactionsResponse,
+};
 use tonic::{Request, Response, Status};
 
 use crate::convert::spark::PageResponse;
@@ -18,6 +21,16 @@ impl SparkTokenService for TokenService {
     ) -> Result<Response<QueryTokenOutputsResponse>, Status> {
         Ok(Response::new(QueryTokenOutputsResponse {
             outputs_with_previous_transaction_data: Vec::new(),
+            page_response: Some(PageResponse::default()),
+        }))
+    }
+    async fn query_token_transactions(
+        &self,
+        _request: Request<QueryTokenTransactionsRequest>,
+    ) -> Result<Response<QueryTokenTransactionsResponse>, Status> {
+        Ok(Response::new(QueryTokenTransactionsResponse {
+            token_transactions_with_status: Vec::new(),
+            offset: -1,
             page_response: Some(PageResponse::default()),
         }))
     }

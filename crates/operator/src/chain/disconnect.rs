@@ -123,7 +123,7 @@ impl Duties {
             };
             if height > to {
                 let depth = tip.0.saturating_sub(height.0).saturating_add(1);
-                if depth >= self.site.deposit_confirmations {
+                if depth >= self.site.deposit_confirmations && !utxo.of_tree {
                     tracing::error!(
                         outpoint = %utxo.outpoint,
                         depth,
@@ -132,7 +132,11 @@ impl Duties {
                     metrics::counter!("tinderbox_chain_lost_deposits_total").increment(1);
                 }
                 utxo.block = None;
-                changes.put(&work.rows, &utxo)?;
+                if utxo.of_tree && utxo.tree.is_none() {
+                    changes.delete::<UtxoRow>(&work.rows, id.clone())?;
+                } else {
+                    changes.put(&work.rows, &utxo)?;
+                }
             }
             if let Some(tree) = utxo.tree {
                 self.unbury_tree(tree, work, changes).await?;

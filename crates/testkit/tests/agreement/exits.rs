@@ -158,7 +158,8 @@ async fn case_50_exit_with_a_wrong_or_missing_connector_is_refused() {
     let (good, _) = scene.exit(id, 0, 1, &[leaf], expiry).await;
     let (other, _) = scene.exit(id, 0, 1, &[leaf], expiry).await;
     let plain = scene.payment(id, 0, 1, &[leaf]).await;
-    let changes: [(&str, Box<dyn Fn(&mut ExitRequest)>); 6] = [
+    type Change<'a> = Box<dyn Fn(&mut ExitRequest) + 'a>;
+    let changes: [(&str, Change<'_>); 6] = [
         (
             "no connector",
             Box::new(|exit| exit.package = plain.package.clone()),
