@@ -82,7 +82,7 @@ fn calm_network_refuses_nothing_but_conflicts() {
             ..Plan::of(seed)
         };
         let report = run(seed, plan).unwrap_or_else(|broken| panic!("{broken}"));
-        let done = report.sent + report.claimed + report.locks + report.swapped;
+        let done = report.sent + report.claimed + report.locks + report.offered;
         assert!(done > 0, "seed {seed}: {report:?}");
         assert_eq!(report.crashes, 0);
     }
