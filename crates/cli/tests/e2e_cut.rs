@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tinderbox_devnet::DevNet;
 use tinderbox_protocol::{Sats, TransferId};
 use tinderbox_testkit::proxy::{Cut, Direction, Proxy};
-use tinderbox_wallet::{Error, MemoryStorage, TransferStatus, Wallet, new_words};
+use tinderbox_wallet::{Error, MemoryStorage, PaymentState, TransferStatus, Wallet, new_words};
 
 use common::network::{self, DEPTH, Folder, coin};
 use common::{PATIENCE, database, eventually};
@@ -62,23 +62,10 @@ async fn pay(from: &Wallet, to: &Wallet) -> TransferId {
 /// Waits until the wallet knows what became of a payment. True if it was paid.
 async fn outcome(wallet: &Wallet, id: TransferId) -> bool {
     eventually("the outcome is known", PATIENCE, || async move {
-        wallet.sync().await.map_err(|error| error.to_string())?;
-        let reserved = wallet
-            .leaves()
-            .iter()
-            .any(|leaf| wallet.reserved_by(&leaf.id) == Some(id));
-        if reserved {
-            return Err("its leaf is reserved".to_owned());
-        }
-        match wallet.transfer(id).await {
-            Ok(transfer) if transfer.status.is_sender_pending() => {
-                Err(format!("it is {}", transfer.status))
-            }
-            Ok(transfer) => Ok(!matches!(
-                transfer.status,
-                TransferStatus::Expired | TransferStatus::Returned
-            )),
-            Err(Error::UnknownTransfer { .. }) => Ok(false),
+        match wallet.payment_state(id).await {
+            Ok(PaymentState::Paid) => Ok(true),
+            Ok(PaymentState::Returned | PaymentState::NotMade) => Ok(false),
+            Ok(PaymentState::Open) => Err("it is open".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     })

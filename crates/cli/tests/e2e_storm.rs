@@ -21,7 +21,7 @@ use tinderbox_flows::rows::FlowRow;
 use tinderbox_protocol::{LeafId, Sats, SparkAddress, TransferId};
 use tinderbox_rpc::proto::spark::{TransferStatus as WireStatus, TreeNode};
 use tinderbox_store::{Reader, Scan};
-use tinderbox_wallet::{Error, LeafStatus, MemorySigner, TransferStatus, Wallet};
+use tinderbox_wallet::{Error, LeafStatus, MemorySigner, PaymentState, Wallet};
 use tokio::sync::watch;
 
 use common::network::{self, Folder};
@@ -284,23 +284,10 @@ impl Storm {
             &format!("the outcome of {id} is known"),
             PATIENCE,
             || async move {
-                wallet.sync().await.map_err(|error| error.to_string())?;
-                let leaves = wallet.leaves();
-                if leaves
-                    .iter()
-                    .any(|leaf| wallet.reserved_by(&leaf.id) == Some(id))
-                {
-                    return Err("its leaves are reserved".to_owned());
-                }
-                match wallet.transfer(id).await {
-                    Ok(transfer) if transfer.status.is_sender_pending() => {
-                        Err(format!("it is {}", transfer.status))
-                    }
-                    Ok(transfer) => Ok(!matches!(
-                        transfer.status,
-                        TransferStatus::Expired | TransferStatus::Returned
-                    )),
-                    Err(Error::UnknownTransfer { .. }) => Ok(false),
+                match wallet.payment_state(id).await {
+                    Ok(PaymentState::Paid) => Ok(true),
+                    Ok(PaymentState::Returned | PaymentState::NotMade) => Ok(false),
+                    Ok(PaymentState::Open) => Err("it is open".to_owned()),
                     Err(error) => Err(error.to_string()),
                 }
             },

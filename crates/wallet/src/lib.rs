@@ -23,7 +23,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`Wallet`] | everything a person does; its methods live with their topic: `deposit`, `send`, `claim`, `renew`, `sync`, `balance`, `history`, `exits` |
+//! | [`Wallet`] | everything a person does; its methods live with their topic: `deposit`, `send`, `outcome`, `claim`, `renew`, `sync`, `balance`, `history`, `exits` |
 //! | [`signer`] | who holds the keys |
 //! | [`verify`] | what is checked before anything is believed |
 //! | [`exit`] | leaving alone: a state machine on disk |
@@ -48,6 +48,7 @@ mod invoice;
 mod leaf;
 mod nodes;
 mod operators;
+mod outcome;
 mod package;
 mod pool;
 mod renew;
@@ -77,6 +78,7 @@ pub use exits::ExitEstimate;
 pub use history::{Direction, HistoryEntry, HistoryPage};
 pub use invoice::InvoiceTerms;
 pub use leaf::{LeafStatus, Node};
+pub use outcome::PaymentState;
 pub use send::Payment;
 pub use signer::{MemorySigner, WalletSigner, new_words};
 pub use storage::{MemoryStorage, SqliteStorage, Storage};

@@ -9,11 +9,10 @@ use tinderbox_protocol::{LeafId, Sats, SparkAddress, TransferId};
 use tinderbox_rpc::proto::spark;
 
 use crate::error::{Error, Result};
+use crate::outcome::{Outcome, now};
 use crate::package::{Outgoing, transfer_package};
-use crate::storage::{Change, Kind};
-use crate::transfer::{Transfer, TransferStatus};
+use crate::storage::Kind;
 use crate::wallet::Wallet;
-use crate::wire;
 
 /// A payment that the operators have committed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,18 +30,13 @@ pub struct Payment {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PendingSend {
     pub(crate) leaves: Vec<LeafId>,
-    amount: Sats,
-    receivers: usize,
+    pub(crate) amount: Sats,
+    pub(crate) receivers: usize,
+    /// When it was last sent without a clear answer, in milliseconds since 1970 by our clock.
+    pub(crate) sent: u64,
     /// The encoded request. It holds nothing secret that is not encrypted.
     #[serde(with = "hex::serde")]
-    request: Vec<u8>,
-}
-
-/// What became of a payment.
-enum Outcome {
-    Done,
-    Failed(Error),
-    Unknown(String),
+    pub(crate) request: Vec<u8>,
 }
 
 impl Wallet {
@@ -82,6 +76,8 @@ impl Wallet {
         invoice: &str,
     ) -> Result<Payment> {
         self.ensure_synced().await?;
+        // A payment that hangs is told as soon as the operators can say what became of it.
+        self.resolve_pending_sends().await?;
         self.renew_leaves().await;
         match self.try_pay(payments, invoice).await {
             // What we know about our leaves is out of date, for example because another device paid.
@@ -110,6 +106,8 @@ impl Wallet {
                 })
             })
             .collect::<Vec<_>>();
+        // From before it is written down: nobody else is to send it meanwhile.
+        let _sending = self.inner().sending(id);
         let prepared = self.prepare(id, payments, invoice, outgoing).await;
         let pending = match prepared {
             Ok(pending) => pending,
@@ -119,7 +117,7 @@ impl Wallet {
                 return Err(error);
             }
         };
-        match self.submit(id, &pending).await? {
+        match self.submit_first(id, &pending).await? {
             Outcome::Done => Ok(Payment {
                 id,
                 amount: pending.amount,
@@ -166,6 +164,7 @@ impl Wallet {
             leaves,
             amount,
             receivers: payments.len(),
+            sent: now(),
             request,
         };
         self.inner()
@@ -210,145 +209,6 @@ impl Wallet {
             }],
             expiry_time: None,
         }
-    }
-
-    /// Sends a stored request, and takes its outcome in.
-    async fn submit(&self, id: TransferId, pending: &PendingSend) -> Result<Outcome> {
-        let outcome = match self.start(pending).await {
-            Ok(Some(transfer)) => judge(id, transfer),
-            Ok(None) => self.look_up(id, None).await,
-            Err(error) => self.look_up(id, Some(error)).await,
-        };
-        self.settle(id, pending, &outcome)?;
-        Ok(outcome)
-    }
-
-    async fn start(&self, pending: &PendingSend) -> Result<Option<Transfer>> {
-        let coordinator = self.inner().operators.coordinator();
-        let damaged = |e: prost::DecodeError| Error::DamagedRecord {
-            kind: Kind::PendingSend.name(),
-            key: "request".into(),
-            reason: e.to_string(),
-        };
-        let (call, reply) = if pending.receivers == 1 {
-            let request =
-                spark::StartTransferRequest::decode(&*pending.request).map_err(damaged)?;
-            let call = "start_transfer_v2";
-            (
-                call,
-                coordinator
-                    .call(call, request, |mut c, r| async move {
-                        c.start_transfer_v2(r).await
-                    })
-                    .await?,
-            )
-        } else {
-            let request =
-                spark::StartTransferV3Request::decode(&*pending.request).map_err(damaged)?;
-            let call = "start_transfer_v3";
-            (
-                call,
-                coordinator
-                    .call(call, request, |mut c, r| async move {
-                        c.start_transfer_v3(r).await
-                    })
-                    .await?,
-            )
-        };
-        let transfer = reply.transfer.as_ref().map(wire::transfer).transpose();
-        transfer.map_err(|what| coordinator.nonsense(call, what))
-    }
-
-    /// What the operators say about a payment whose request was refused or got lost.
-    async fn look_up(&self, id: TransferId, error: Option<Error>) -> Outcome {
-        match self.find_transfer(id).await {
-            Ok(Some(transfer)) => judge(id, transfer),
-            Ok(None) => match error {
-                Some(error) if is_refusal(&error) => Outcome::Failed(error),
-                Some(error) => Outcome::Unknown(error.to_string()),
-                None => Outcome::Unknown("the operators do not know it yet".into()),
-            },
-            Err(second) => Outcome::Unknown(
-                error.map_or_else(|| second.to_string(), |first| first.to_string()),
-            ),
-        }
-    }
-
-    /// Writes an outcome down and sets the leaves free or lets them go.
-    fn settle(&self, id: TransferId, pending: &PendingSend, outcome: &Outcome) -> Result<()> {
-        let done = Change::Delete {
-            kind: Kind::PendingSend,
-            key: id.to_string(),
-        };
-        match outcome {
-            Outcome::Done => self.let_go(&pending.leaves, vec![done]),
-            Outcome::Failed(_) => {
-                self.inner().records.apply(&[done])?;
-                self.inner().pool().release(id);
-                Ok(())
-            }
-            Outcome::Unknown(_) => Ok(()),
-        }
-    }
-
-    /// Brings payments to an end whose outcome was not known, by sending the same request again: operators
-    /// answer an identical request with the stored outcome.
-    pub(crate) async fn resolve_pending_sends(&self) -> Result<()> {
-        for (key, pending) in self
-            .inner()
-            .records
-            .list::<PendingSend>(Kind::PendingSend)?
-        {
-            let id = key.parse::<TransferId>()?;
-            match self.find_transfer(id).await {
-                Ok(Some(transfer)) => {
-                    let outcome = judge(id, transfer);
-                    self.settle(id, &pending, &outcome)?;
-                }
-                Ok(None) => {
-                    self.submit(id, &pending).await?;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, %id, "the outcome of a payment is still unknown")
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn judge(id: TransferId, transfer: Transfer) -> Outcome {
-    if transfer.id != id {
-        return Outcome::Unknown("the operators answered about another transfer".into());
-    }
-    match transfer.status {
-        TransferStatus::Claimable | TransferStatus::Claiming | TransferStatus::Completed => {
-            Outcome::Done
-        }
-        TransferStatus::Expired | TransferStatus::Returned => {
-            Outcome::Failed(Error::PaymentReturned {
-                id,
-                status: transfer.status.to_string(),
-            })
-        }
-        status => Outcome::Unknown(format!("it is {status}")),
-    }
-}
-
-/// An answer that says for certain that nothing was done.
-fn is_refusal(error: &Error) -> bool {
-    use tonic::Code;
-    match error {
-        Error::Refused { code, .. } => !matches!(
-            code,
-            Code::Unavailable
-                | Code::Cancelled
-                | Code::DeadlineExceeded
-                | Code::Internal
-                | Code::Unknown
-                | Code::AlreadyExists
-        ),
-        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::events::WalletEvent;
 use crate::exit::ExitDriver;
 use crate::leaf::Node;
 use crate::operators::Operators;
+use crate::outcome::Sending;
 use crate::package::Recipients;
 use crate::pool::Pool;
 use crate::send::PendingSend;
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) events: broadcast::Sender<WalletEvent>,
     /// Transfers that this process claims, or has claimed.
     claims: Mutex<Claims>,
+    /// Payments that this process is sending.
+    pub(crate) sending: Sending,
     /// When the chain was last asked about a tree's root.
     pub(crate) roots_seen: Mutex<HashMap<Txid, Instant>>,
     /// One synchronisation at a time; says whether there was one yet.
@@ -141,6 +144,7 @@ impl Wallet {
             chain,
             events: broadcast::channel(EVENTS).0,
             claims: Mutex::default(),
+            sending: Sending::default(),
             roots_seen: Mutex::default(),
             synced: tokio::sync::Mutex::new(false),
             pool: Mutex::new(pool),

@@ -78,6 +78,23 @@ impl Operator {
         F: Fn(Client, Request<Req>) -> Fut,
         Fut: Future<Output = Result<Response<Rep>, Status>>,
     {
+        self.call_telling(name, request, method, &mut false).await
+    }
+
+    /// As [`call`](Self::call), and sets `repeated` if the request was sent again after one whose fate is
+    /// unknown: what the operator says of the later one need not hold for the earlier.
+    pub(crate) async fn call_telling<Req, Rep, F, Fut>(
+        &self,
+        name: &'static str,
+        request: Req,
+        method: F,
+        repeated: &mut bool,
+    ) -> Result<Rep>
+    where
+        Req: Clone,
+        F: Fn(Client, Request<Req>) -> Fut,
+        Fut: Future<Output = Result<Response<Rep>, Status>>,
+    {
         let mut renewed = false;
         let mut attempt = 1;
         let mut pause = FIRST_PAUSE;
@@ -105,6 +122,7 @@ impl Operator {
                     || is_broken_connection(&error))
             {
                 attempt += 1;
+                *repeated = true;
                 tokio::time::sleep(pause).await;
                 pause *= 3;
             } else {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tinderbox_frost::OperatorIndex;
 
-pub(crate) use connection::Operator;
+pub(crate) use connection::{Client, Operator};
 pub(crate) use stream::{Event, Events};
 
 use crate::config::Config;

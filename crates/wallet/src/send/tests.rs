@@ -1,11 +1,12 @@
 //! Paying, and finding out what became of a payment.
 
-use tinderbox_protocol::{Network, Sats, SparkAddress};
+use tinderbox_protocol::{Network, Sats, SparkAddress, TransferId};
 use tinderbox_rpc::proto::spark;
 use tonic::Code;
 
 use crate::error::Error;
 use crate::exit::ExitPath;
+use crate::outcome::PaymentState;
 use crate::storage::{Kind, Records};
 use crate::testing::{World, transfer_message};
 use crate::transfer::TransferStatus;
@@ -212,6 +213,94 @@ async fn a_payment_of_unknown_outcome_keeps_its_leaves_and_ends_at_the_next_sync
         payments.windows(2).all(|pair| pair[0] == pair[1]),
         "always the same request"
     );
+}
+
+/// Makes what is on disk say that the payment was last in doubt at `sent`.
+fn doubted_at(world: &World, sent: u64) {
+    let (key, value) = world.storage.list(Kind::PendingSend).unwrap().remove(0);
+    let mut record: serde_json::Value = serde_json::from_slice(&value).unwrap();
+    record["sent"] = sent.into();
+    let value = serde_json::to_vec(&record).unwrap();
+    let kind = Kind::PendingSend;
+    let change = crate::storage::Change::Put { kind, key, value };
+    world.storage.apply(&[change]).unwrap();
+}
+
+/// The first copy of a request may be decided while a later one is being refused: believing the
+/// refusal would have the money paid, and its owner pay again.
+#[tokio::test]
+async fn a_refusal_of_a_second_copy_says_nothing_of_the_first() {
+    for code in [Code::Aborted, Code::FailedPrecondition] {
+        let world = world().await;
+        world.operators[0].with(|script| {
+            script.refuse_start.push_back((Code::Unavailable, "killed"));
+            script.refuse_start.push_back((code, "leaf is locked"));
+        });
+        let error = world
+            .wallet
+            .send(&bob(&world), Sats(100_000))
+            .await
+            .unwrap_err();
+        let Error::OutcomeUnknown { id, .. } = error else {
+            panic!("{error}")
+        };
+        world.operators[0].with(|script| script.refuse_start.push_back((code, "still locked")));
+        assert_eq!(
+            world.wallet.payment_state(id).await.unwrap(),
+            PaymentState::Open
+        );
+        assert_eq!(pending(&world), 1);
+        // It was decided after all.
+        assert_eq!(
+            world.wallet.payment_state(id).await.unwrap(),
+            PaymentState::Paid
+        );
+        assert_eq!((exits(&world), pending(&world)), (0, 0));
+    }
+}
+
+/// Whoever asks about a payment that is just being sent neither sends it again nor waits for it.
+#[tokio::test]
+async fn a_payment_that_is_being_sent_is_left_alone() {
+    let world = world().await;
+    let id = TransferId::from_bytes16([7; 16]);
+    let inner = world.wallet.inner();
+    let sending = inner.sending(id);
+    assert!(sending.is_some());
+    assert!(inner.sending(id).is_none());
+    assert!(inner.sending(id).is_none(), "asking changes nothing");
+    drop(sending);
+    assert!(inner.sending(id).is_some());
+}
+
+#[tokio::test]
+async fn a_refusal_long_after_the_last_copy_in_doubt_ends_a_payment() {
+    let world = world().await;
+    world.operators[0].with(|script| {
+        script.refuse_start.extend([(Code::Unavailable, "gone"); 4]);
+    });
+    let error = world
+        .wallet
+        .send(&bob(&world), Sats(100_000))
+        .await
+        .unwrap_err();
+    let Error::OutcomeUnknown { id, .. } = error else {
+        panic!("{error}")
+    };
+    doubted_at(&world, 0);
+    // "Try again" is no end, however late.
+    world.operators[0].with(|script| script.refuse_start.push_back((Code::Aborted, "locked")));
+    assert_eq!(
+        world.wallet.payment_state(id).await.unwrap(),
+        PaymentState::Open
+    );
+    let refusal = (Code::FailedPrecondition, "it is too late");
+    world.operators[0].with(|script| script.refuse_start.push_back(refusal));
+    assert_eq!(
+        world.wallet.payment_state(id).await.unwrap(),
+        PaymentState::NotMade
+    );
+    assert_eq!((exits(&world), pending(&world)), (1, 0));
 }
 
 #[tokio::test]
