@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod operator;
 mod signer;
+mod soak;
 mod up;
 mod wallet;
 
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Measure a local network.
     Bench(bench::BenchArgs),
+    /// Run a local network in bad weather, for a long time.
+    Soak(soak::SoakArgs),
     /// Run one operator.
     Operator(operator::OperatorArgs),
     /// Run one operator's signer.
@@ -60,6 +63,7 @@ async fn main() -> ExitCode {
         Command::Up(args) => up::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Soak(args) => soak::run(args).await,
         Command::Operator(args) => operator::run(args).await,
         Command::Signer(args) => signer::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,

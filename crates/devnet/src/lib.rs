@@ -15,6 +15,7 @@ mod postgres;
 mod proc_stat;
 mod process;
 mod report;
+pub mod soak;
 
 pub use error::Error;
 pub use network::DevNet;

@@ -359,7 +359,7 @@ fn set_up_operator(
             metrics: Some(format!("127.0.0.1:{}", port(&plan.ports.metrics))),
         },
         tls: TlsSection::default(),
-        database: match &plan.database {
+        database: match plan.database_of(index) {
             DatabaseChoice::Sqlite => DatabaseSection {
                 sqlite: Some(folder.join("rows.sqlite")),
                 ..DatabaseSection::default()

@@ -153,6 +153,8 @@ pub struct Plan {
     pub threshold: u16,
     /// Where rows are kept.
     pub database: DatabaseChoice,
+    /// One operator that keeps its rows elsewhere.
+    pub apart: Option<(u16, DatabaseChoice)>,
     /// Folder of everything.
     pub folder: PathBuf,
     /// Start anew.
@@ -213,6 +215,7 @@ impl Plan {
             operators,
             threshold,
             database: DatabaseChoice::Sqlite,
+            apart: None,
             folder,
             fresh: false,
             ports,
@@ -221,5 +224,14 @@ impl Plan {
             mock: true,
             ssps: vec![keys::sdk_ssp()],
         })
+    }
+
+    /// Where an operator keeps its rows.
+    #[must_use]
+    pub fn database_of(&self, index: u16) -> &DatabaseChoice {
+        match &self.apart {
+            Some((apart, database)) if *apart == index => database,
+            _ => &self.database,
+        }
     }
 }
