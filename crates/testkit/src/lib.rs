@@ -10,7 +10,7 @@
 pub mod chain;
 pub mod faults;
 pub mod owner;
-pub mod renewing;
 pub mod proxy;
+pub mod renewing;
 pub mod signer;
 pub mod sim;

@@ -45,13 +45,16 @@ fn invariants_hold_for_every_seed() {
     });
     let total = total.into_inner().unwrap();
     println!(
-        "result: {} seeds ({}..{}), real curves, no broken invariant; {} payments, {} claims, {} renewals, {} refused or lost, {} crashes, {} lies",
+        "result: {} seeds ({}..{}), real curves, no broken invariant; {} addresses, {} deposits, {} payments, {} claims, {} renewals, {} others, {} refused or lost, {} crashes, {} lies",
         seeds.end - seeds.start,
         seeds.start,
         seeds.end,
+        total.addresses,
+        total.deposits,
         total.sent,
         total.claimed,
         total.renewed,
+        total.others,
         total.refused,
         total.crashes,
         total.lies
@@ -59,6 +62,7 @@ fn invariants_hold_for_every_seed() {
     // A run in which nothing happens proves nothing.
     assert!(total.sent > 0 && total.claimed > 0 && total.renewed > 0);
     assert!(total.crashes > 0 && total.lies > 0);
+    assert!(total.addresses > 0 && total.deposits > 0);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tinderbox_signer::Signer;
 use super::age::Age;
 use super::check::{self, Broken};
 use super::cluster::Cluster;
+use super::coins;
 use super::liar::{self, Lie};
 use super::renew::{freshen, renew};
 use crate::faults::Faults;
@@ -75,12 +76,18 @@ impl Plan {
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Deposit addresses that were acknowledged.
+    pub addresses: usize,
+    /// Deposits that were acknowledged.
+    pub deposits: usize,
     /// Payments that were acknowledged.
     pub sent: usize,
     /// Claims that were acknowledged.
     pub claimed: usize,
     /// Renewals that were acknowledged.
     pub renewed: usize,
+    /// Anything else that was acknowledged.
+    pub others: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -92,12 +99,28 @@ pub struct Report {
 impl Report {
     /// Adds another run's figures.
     pub fn add(&mut self, other: &Self) {
+        self.addresses += other.addresses;
+        self.deposits += other.deposits;
+        self.others += other.others;
         self.sent += other.sent;
         self.claimed += other.claimed;
         self.renewed += other.renewed;
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
+    }
+}
+
+impl Report {
+    const fn of(&mut self, deed: Deed) -> &mut usize {
+        match deed {
+            Deed::Address => &mut self.addresses,
+            Deed::Deposit => &mut self.deposits,
+            Deed::Send => &mut self.sent,
+            Deed::Claim => &mut self.claimed,
+            Deed::Renew => &mut self.renewed,
+            Deed::Other => &mut self.others,
+        }
     }
 }
 
@@ -143,25 +166,25 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
-            let request = if plan.aged && rng.gen_bool(0.4) {
-                renew(&cluster, &mut rng).await
-            } else if rng.gen_bool(0.45) {
-                claim(&cluster, &mut rng).await
-            } else {
-                send(&cluster, &mut rng).await
+            let request = match rng.gen_range(0..100) {
+                0..40 if plan.aged => renew(&cluster, &mut rng).await.map(anywhere),
+                0..40 => claim(&cluster, &mut rng).await.map(anywhere),
+                40..60 if !plan.aged => coins::next(&cluster, &mut rng).await,
+                40..65 => claim(&cluster, &mut rng).await.map(anywhere),
+                _ => send(&cluster, &mut rng).await.map(anywhere),
             };
-            if let Some(request) = request {
-                submit(&cluster, &mut rng, &request, &mut open);
+            if let Some((at, request)) = request {
+                submit(&cluster, &mut rng, at, &request, &mut open);
                 // Two coordinators, one leaf, one moment.
                 if rng.gen_ratio(1, 4) {
-                    submit(&cluster, &mut rng, &request, &mut open);
+                    submit(&cluster, &mut rng, at, &request, &mut open);
                 }
                 // A payment and a renewal of one leaf, at once.
                 if plan.aged
                     && rng.gen_ratio(1, 3)
                     && let Some(other) = send(&cluster, &mut rng).await
                 {
-                    submit(&cluster, &mut rng, &other, &mut open);
+                    submit(&cluster, &mut rng, None, &other, &mut open);
                 }
             }
         }
@@ -170,11 +193,7 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     // Clients give up waiting; operators go on by themselves.
     for answer in open {
         match tokio::time::timeout(Duration::from_secs(60), answer).await {
-            Ok(Ok(Ok(done))) => match done {
-                Did::Send => report.sent += 1,
-                Did::Claim => report.claimed += 1,
-                Did::Renew => report.renewed += 1,
-            },
+            Ok(Ok(Ok(done))) => *report.of(done) += 1,
             _ => report.refused += 1,
         }
     }
@@ -221,29 +240,52 @@ async fn heal(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng)
     }
 }
 
-/// What a request asked for.
-#[derive(Clone, Copy)]
-enum Did {
+type Answer = tokio::task::JoinHandle<Result<Deed, tinderbox_flows::refusal::Refusal>>;
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Address,
+    Deposit,
     Send,
     Claim,
     Renew,
+    Other,
 }
 
-type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
+impl Deed {
+    const fn of(request: &Request) -> Self {
+        match request {
+            Request::Address(_) => Self::Address,
+            Request::Deposit(_) => Self::Deposit,
+            Request::Send(_) => Self::Send,
+            Request::Claim(_) => Self::Claim,
+            Request::Renew(_) => Self::Renew,
+            _ => Self::Other,
+        }
+    }
+}
 
-/// Hands a request to an operator that is up.
-fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mut Vec<Answer>) {
+/// A request that any operator may coordinate.
+fn anywhere(request: Request) -> (Option<OperatorIndex>, Request) {
+    (None, request)
+}
+
+/// Hands a request to an operator that is up: any, if it does not matter.
+fn submit(
+    cluster: &Cluster,
+    rng: &mut ChaCha20Rng,
+    at: Option<OperatorIndex>,
+    request: &Request,
+    open: &mut Vec<Answer>,
+) {
     let count = cluster.site.count();
-    let operator = OperatorIndex(rng.gen_range(0..count));
+    let operator = at.unwrap_or_else(|| OperatorIndex(rng.gen_range(0..count)));
     let Some(engine) = cluster.network.engine(operator) else {
         return;
     };
     let request = request.clone();
-    let did = match request {
-        Request::Claim(_) => Did::Claim,
-        Request::Renew(_) => Did::Renew,
-        _ => Did::Send,
-    };
+    let deed = Deed::of(&request);
     let network = cluster.network.clone();
     open.push(cluster.network.spawn(operator, async move {
         let result = engine.run(request).await;
@@ -251,7 +293,7 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
             Ok(_) => format!("operator {} finished a flow", operator.0),
             Err(refusal) => format!("operator {} refused: {refusal}", operator.0),
         });
-        result.map(|_| did)
+        result.map(|_| deed)
     }));
 }
 
