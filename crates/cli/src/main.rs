@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod operator;
 mod signer;
+mod soak;
 mod up;
 mod wallet;
 mod watchtower;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Measure a local network.
     Bench(bench::BenchArgs),
+    /// Run a local network in bad weather, for a long time.
+    Soak(soak::SoakArgs),
     /// Run one operator.
     Operator(operator::OperatorArgs),
     /// Run one operator's signer.
@@ -89,6 +92,7 @@ async fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Command::Soak(args) => soak::run(args).await,
         Command::Signer(args) => signer::run(args).await,
         Command::Wallet(args) => wallet::run(args).await,
         Command::Watchtower(args) => watchtower::run(args).await,

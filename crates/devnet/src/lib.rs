@@ -16,6 +16,7 @@ mod postgres;
 mod proc_stat;
 mod process;
 mod report;
+pub mod soak;
 
 pub use error::Error;
 pub use network::DevNet;

@@ -518,7 +518,7 @@ impl SetUp<'_> {
                 metrics: Some(format!("127.0.0.1:{metrics}")),
             },
             tls: TlsSection::default(),
-            database: match &plan.database {
+            database: match plan.database_of(index) {
                 DatabaseChoice::Sqlite => DatabaseSection {
                     sqlite: Some(folder.join("rows.sqlite")),
                     ..DatabaseSection::default()

@@ -155,6 +155,8 @@ pub struct Plan {
     pub replicas: u16,
     /// Where rows are kept.
     pub database: DatabaseChoice,
+    /// One operator that keeps its rows elsewhere.
+    pub apart: Option<(u16, DatabaseChoice)>,
     /// Folder of everything.
     pub folder: PathBuf,
     /// Start anew.
@@ -227,6 +229,7 @@ impl Plan {
             threshold,
             replicas: 1,
             database: DatabaseChoice::Sqlite,
+            apart: None,
             folder,
             fresh: false,
             ports,
@@ -235,5 +238,14 @@ impl Plan {
             mock: true,
             ssps: vec![keys::sdk_ssp()],
         })
+    }
+
+    /// Where an operator keeps its rows.
+    #[must_use]
+    pub fn database_of(&self, index: u16) -> &DatabaseChoice {
+        match &self.apart {
+            Some((apart, database)) if *apart == index => database,
+            _ => &self.database,
+        }
     }
 }

@@ -22,3 +22,11 @@ pub(crate) fn cpu(pid: u32) -> Duration {
         .sum();
     Duration::from_millis(ticks * 1000 / TICKS)
 }
+
+/// Memory of process `pid` that is in use, in bytes; none if it does not run.
+pub(crate) fn resident(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::Transaction;
+use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 use tinderbox_flows::flow::Site;
 use tinderbox_flows::package::{TweakPackage, UserJob, UserShare};
 use tinderbox_flows::refunds;
-use tinderbox_flows::request::{ClaimRequest, SendRequest};
-use tinderbox_flows::rows::{Details, Millis, NodeRow, TransferRow};
+use tinderbox_flows::request::{ClaimRequest, DepositRequest, SendRequest};
+use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, TransferRow};
 use tinderbox_flows::swap_counter::SwapCounterRequest;
 use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::{
@@ -18,9 +20,9 @@ use tinderbox_frost::{
 };
 use tinderbox_protocol::hash::{self, HashVariant};
 use tinderbox_protocol::invoice::{InvoiceFields, SparkInvoice};
-use tinderbox_protocol::refunds::RefundSet;
-use tinderbox_protocol::tx::UnsignedTx;
-use tinderbox_protocol::{LeafId, Network, TransferId, ecies, package};
+use tinderbox_protocol::refunds::{LeafTxs, RefundPurpose, RefundSet, expected};
+use tinderbox_protocol::tx::{UnsignedTx, Utxo, root};
+use tinderbox_protocol::{LeafId, Network, TransferId, TreeId, ecies, package};
 
 use crate::signer::secret_key;
 
@@ -140,31 +142,57 @@ impl Owner {
         operators: NonceSet,
         rng: &mut ChaCha20Rng,
     ) -> UserJob {
-        let nonces = Nonces::generate(rng);
-        let commitment = nonces.commitment();
-        let package = SigningPackage {
-            verifying_key: node.verifying_key,
-            message: tx.sighash().expect("it has a sighash"),
-            operators: operators.clone(),
-            user: Some(commitment),
-            adaptor,
-            threshold: site.threshold,
-        };
-        let share = package
-            .prepare()
-            .and_then(|prepared| prepared.sign_user(&scalar(key), nonces))
-            .expect("a well-formed package is signed");
+        let verifying = node.verifying_key;
         UserJob {
             leaf: Some(node.id),
-            signing_key: key.public_key(SECP256K1),
-            tx: tx.serialize(),
-            share: UserShare {
-                commitment,
-                share,
-                operators,
-            },
-            more: Vec::new(),
+            ..half_sign(site, verifying, key, tx, adaptor, operators, rng)
         }
+    }
+
+    /// A deposit to an address of this owner. `None` if no tree can be made of it.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn deposit(
+        &self,
+        site: &Site,
+        now: Millis,
+        address: &AddressRow,
+        tree: TreeId,
+        paid: (Vec<u8>, u32),
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<DepositRequest> {
+        let leaf = address.leaf?;
+        let key = self.leaf_key(&leaf);
+        let tx: Transaction = deserialize(&paid.0).ok()?;
+        let utxo = Utxo::of(&tx, paid.1).ok()?;
+        let made = root::build(std::slice::from_ref(&utxo)).ok()?;
+        let set = expected(
+            &LeafTxs {
+                node_tx: made.tx.clone(),
+                direct_tx: None,
+            },
+            &RefundPurpose::Initial {
+                owner_signing_key: address.owner_signing,
+            },
+        )
+        .ok()?;
+        let mut nonces = nonces.into_iter();
+        let mut sign = |tx: &UnsignedTx| {
+            let operators = nonces.next()?;
+            let signed = half_sign(site, address.verifying_key, &key, tx, None, operators, rng);
+            Some(signed)
+        };
+        Some(DepositRequest {
+            now,
+            owner: self.identity(),
+            tree,
+            fallback_leaf: leaf,
+            outputs: vec![paid],
+            root: sign(&made)?,
+            refund: sign(&set.cpfp)?,
+            direct_from_cpfp: sign(&set.direct_from_cpfp)?,
+            confirmed: true,
+        })
     }
 
     /// Half-signs the refunds of leaves with these keys: fee-less, direct, fee-paying.
@@ -446,6 +474,43 @@ impl Owner {
                 hash_variant: 1,
             },
         })
+    }
+}
+
+/// The user's half of a signature under `verifying_key`.
+fn half_sign(
+    site: &Site,
+    verifying_key: PublicKey,
+    key: &SecretKey,
+    tx: &UnsignedTx,
+    adaptor: Option<PublicKey>,
+    operators: NonceSet,
+    rng: &mut ChaCha20Rng,
+) -> UserJob {
+    let nonces = Nonces::generate(rng);
+    let commitment = nonces.commitment();
+    let package = SigningPackage {
+        verifying_key,
+        message: tx.sighash().expect("a transaction of ours has a sighash"),
+        operators: operators.clone(),
+        user: Some(commitment),
+        adaptor,
+        threshold: site.threshold,
+    };
+    let share = package
+        .prepare()
+        .and_then(|prepared| prepared.sign_user(&scalar(key), nonces))
+        .expect("a well-formed package is signed");
+    UserJob {
+        leaf: None,
+        signing_key: key.public_key(SECP256K1),
+        tx: tx.serialize(),
+        share: UserShare {
+            commitment,
+            share,
+            operators,
+        },
+        more: Vec::new(),
     }
 }
 

@@ -45,15 +45,19 @@ fn invariants_hold_for_every_seed() {
     });
     let total = total.into_inner().unwrap();
     println!(
-        "result: {} seeds ({}..{}), real curves, no broken invariant; {} payments, {} claims, {} renewals, {} offers, {} swaps, {} refused or lost, {} crashes, {} lies",
+        "result: {} seeds ({}..{}), real curves, no broken invariant; {} addresses, {} deposits, {} payments, {} claims, {} renewals, {} locks, {} offers, {} swaps, {} others, {} refused or lost, {} crashes, {} lies",
         seeds.end - seeds.start,
         seeds.start,
         seeds.end,
+        total.addresses,
+        total.deposits,
         total.sent,
         total.claimed,
         total.renewed,
+        total.locks,
         total.offered,
         total.swapped,
+        total.others,
         total.refused,
         total.crashes,
         total.lies
@@ -62,6 +66,7 @@ fn invariants_hold_for_every_seed() {
     assert!(total.sent > 0 && total.claimed > 0 && total.renewed > 0);
     assert!(total.crashes > 0 && total.lies > 0);
     assert!(total.swapped > 0);
+    assert!(total.addresses > 0 && total.deposits > 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tinderbox_flows::rows::{
 };
 use tinderbox_frost::tweak;
 use tinderbox_protocol::tx::p2tr;
+use tinderbox_protocol::{LeafId, Sats};
 
 use super::cluster::Cluster;
 use super::liar::{Evidence, Lie};
@@ -96,7 +97,16 @@ pub(super) fn invariants(
         return broken(why);
     }
     let identities: BTreeSet<PublicKey> = cluster.owners.iter().map(|o| o.identity()).collect();
-    for leaf in &cluster.leaves {
+    let mut leaves: BTreeSet<LeafId> = cluster.leaves.iter().copied().collect();
+    let mut spent = BTreeSet::new();
+    for node in (0..operators).flat_map(|operator| cluster.rows::<NodeRow>(operator)) {
+        // (I1) One deposit makes one tree. Nodes that a renewal put in are no leaves.
+        let is_new = !cluster.aged && node.parent.is_none() && leaves.insert(node.id);
+        if is_new && !node.deposits.iter().all(|outpoint| spent.insert(*outpoint)) {
+            return broken(format!("leaf {} doubles a deposit", node.id));
+        }
+    }
+    for leaf in &leaves {
         let id = NodeRow::id_of(leaf);
         let nodes: Vec<NodeRow> = (0..operators)
             .filter_map(|operator| cluster.row::<NodeRow>(operator, &id))
@@ -131,7 +141,10 @@ pub(super) fn invariants(
             ));
         }
         // (I1) No leaf is lost, doubled, or changes its value.
-        if cluster.values.get(leaf) != Some(&node.value) {
+        let Some((value, first)) = origin(cluster, node) else {
+            return broken(format!("leaf {leaf} comes from nowhere"));
+        };
+        if value != node.value {
             return broken(format!("leaf {leaf} changed its value"));
         }
         // (I2) Shares fit the public ones, which fit the group key; both halves make the whole.
@@ -201,12 +214,7 @@ pub(super) fn invariants(
             .filter(|transfer| transfer.status != TransferStatus::Returned)
             .collect();
         hops.sort_by_key(|transfer| std::cmp::Reverse(sequence(transfer, leaf)));
-        let place = cluster
-            .leaves
-            .iter()
-            .position(|other| other == leaf)
-            .unwrap_or(0);
-        let mut at = cluster.owners[place % cluster.owners.len()].identity();
+        let mut at = first;
         if cluster.aged {
             if !path::leads_to_owner(at, &node.owner, leaf, &hops) {
                 return broken(format!("leaf {leaf} moved without its owner"));
@@ -291,6 +299,17 @@ pub(super) fn invariants(
         }
     }
     Ok(())
+}
+
+/// What was deposited for a leaf, and by whom.
+fn origin(cluster: &Cluster, node: &NodeRow) -> Option<(Sats, PublicKey)> {
+    if let Some(place) = cluster.leaves.iter().position(|other| *other == node.id) {
+        let owner = cluster.owners.get(place % cluster.owners.len())?;
+        return Some((*cluster.values.get(&node.id)?, owner.identity()));
+    }
+    let funded = cluster.funded();
+    let deposit = funded.get(node.deposits.first()?)?;
+    Some((deposit.value, deposit.owner))
 }
 
 fn sequence(transfer: &TransferRow, leaf: &tinderbox_protocol::LeafId) -> u16 {

@@ -1,7 +1,7 @@
 //! Operators with their tables and signers, and the leaves that a run begins with.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
@@ -28,6 +28,7 @@ use tinderbox_signer::Signer;
 use tinderbox_store::{Memory, Store};
 
 use super::age::Age;
+use super::coins::Funded;
 use super::network::{FaultyStore, Network, SimPeers};
 use crate::chain::MemoryChain;
 use crate::faults::Faults;
@@ -54,6 +55,7 @@ pub struct Cluster {
     /// Leaves began with used timelocks, and are renewed.
     pub(super) aged: bool,
     pub(super) chain: Arc<MemoryChain>,
+    funded: Mutex<BTreeMap<OutPoint, Funded>>,
     begun: tokio::time::Instant,
 }
 
@@ -64,6 +66,8 @@ struct SimClock {
     network: Network,
 }
 
+/// Key shares that are dealt for addresses.
+const POOL: u16 = 6;
 /// When simulated time begins, in milliseconds since the epoch.
 const EPOCH_MS: u64 = 1_750_000_000_000;
 
@@ -147,11 +151,17 @@ impl Cluster {
             values: BTreeMap::new(),
             aged: !ages.is_empty(),
             chain: Arc::default(),
+            funded: Mutex::default(),
             begun: tokio::time::Instant::now(),
         };
         for place in 0..leaves {
             let age = ages.get(place % ages.len().max(1)).copied();
             cluster.deal_leaf(rng, place, age).await;
+        }
+        for place in 0..POOL {
+            cluster
+                .deal_keyshare(rng, OperatorIndex(place % operators))
+                .await;
         }
         for index in 0..operators {
             cluster.start(OperatorIndex(index));
@@ -189,6 +199,41 @@ impl Cluster {
             events: Events::default(),
         };
         network.start(operator, Engine::new(core, Patience::default()));
+    }
+
+    /// Deposits that wallets have made since.
+    pub(super) fn funded(&self) -> MutexGuard<'_, BTreeMap<OutPoint, Funded>> {
+        self.funded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A key share of a coordinator's pool, as if it had been generated.
+    async fn deal_keyshare(&mut self, rng: &mut ChaCha20Rng, coordinator: OperatorIndex) {
+        let secret = SecretScalar::random(rng);
+        let dealt = feldman::split(&secret, self.site.threshold, self.site.count(), rng)
+            .expect("threshold and count are valid");
+        let id = KeyshareId(rng.r#gen());
+        let public_shares: Vec<PublicKey> =
+            dealt.shares.iter().map(SecretScalar::public_key).collect();
+        for (machine, share) in self.machines.iter().zip(dealt.shares) {
+            let keyshare = KeyshareRow {
+                id,
+                coordinator,
+                status: KeyshareStatus::Available,
+                generation: 0,
+                group_key: secret.public_key(),
+                public_shares: public_shares.clone(),
+                sealed: machine.signer.import(id.0, share),
+            };
+            let mut snapshot = Snapshot::new();
+            snapshot.insert(keyshare.key(), None);
+            let mut changes = Changes::new();
+            changes.put(&snapshot, &keyshare).expect("row is new");
+            machine
+                .store
+                .apply(changes.into_batch(&snapshot))
+                .await
+                .expect("nobody else writes");
+        }
     }
 
     /// A confirmed deposit of one leaf, as if it had been made.

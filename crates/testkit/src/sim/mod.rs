@@ -8,6 +8,7 @@
 mod age;
 mod check;
 mod cluster;
+mod coins;
 mod deposits;
 mod exit;
 mod hashlocks;

@@ -19,6 +19,7 @@ use tinderbox_signer::Signer;
 use super::age::Age;
 use super::check::{self, Broken};
 use super::cluster::Cluster;
+use super::coins;
 use super::liar::{self, Lie};
 use super::locks;
 use super::renew::{freshen, renew};
@@ -77,6 +78,10 @@ impl Plan {
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Deposit addresses that were acknowledged.
+    pub addresses: usize,
+    /// Deposits that were acknowledged.
+    pub deposits: usize,
     /// Payments that were acknowledged.
     pub sent: usize,
     /// Claims that were acknowledged.
@@ -89,6 +94,8 @@ pub struct Report {
     pub offered: usize,
     /// Leaf swaps that were acknowledged.
     pub swapped: usize,
+    /// Anything else that was acknowledged.
+    pub others: usize,
     /// Requests that were refused or lost.
     pub refused: usize,
     /// Crashes.
@@ -100,6 +107,9 @@ pub struct Report {
 impl Report {
     /// Adds another run's figures.
     pub fn add(&mut self, other: &Self) {
+        self.addresses += other.addresses;
+        self.deposits += other.deposits;
+        self.others += other.others;
         self.sent += other.sent;
         self.claimed += other.claimed;
         self.renewed += other.renewed;
@@ -109,6 +119,22 @@ impl Report {
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.lies += other.lies;
+    }
+}
+
+impl Report {
+    const fn of(&mut self, deed: Deed) -> &mut usize {
+        match deed {
+            Deed::Address => &mut self.addresses,
+            Deed::Deposit => &mut self.deposits,
+            Deed::Send => &mut self.sent,
+            Deed::Claim => &mut self.claimed,
+            Deed::Renew => &mut self.renewed,
+            Deed::Lock => &mut self.locks,
+            Deed::Offer => &mut self.offered,
+            Deed::Swap => &mut self.swapped,
+            Deed::Other => &mut self.others,
+        }
     }
 }
 
@@ -159,26 +185,27 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
         } else {
-            let request = match rng.gen_range(0..20) {
-                0..=7 if plan.aged => renew(&cluster, &mut rng).await,
-                0..=5 => claim(&cluster, &mut rng).await,
-                6..=7 | 13..=14 if !plan.aged => locks::next(&cluster, &mut rng).await,
-                8..=12 => swaps::swap(&cluster, &mut rng).await,
-                13..=15 => claim(&cluster, &mut rng).await,
-                _ => send(&cluster, &mut rng).await,
+            let request = match rng.gen_range(0..100) {
+                0..40 if plan.aged => renew(&cluster, &mut rng).await.map(anywhere),
+                0..25 => claim(&cluster, &mut rng).await.map(anywhere),
+                25..40 => locks::next(&cluster, &mut rng).await.map(anywhere),
+                40..55 if !plan.aged => coins::next(&cluster, &mut rng).await,
+                40..65 => swaps::swap(&cluster, &mut rng).await.map(anywhere),
+                65..80 => claim(&cluster, &mut rng).await.map(anywhere),
+                _ => send(&cluster, &mut rng).await.map(anywhere),
             };
-            if let Some(request) = request {
-                submit(&cluster, &mut rng, &request, &mut open);
+            if let Some((at, request)) = request {
+                submit(&cluster, &mut rng, at, &request, &mut open);
                 // Two coordinators, one leaf, one moment.
                 if rng.gen_ratio(1, 4) {
-                    submit(&cluster, &mut rng, &request, &mut open);
+                    submit(&cluster, &mut rng, at, &request, &mut open);
                 }
                 // A payment and a renewal of one leaf, at once.
                 if plan.aged
                     && rng.gen_ratio(1, 3)
                     && let Some(other) = send(&cluster, &mut rng).await
                 {
-                    submit(&cluster, &mut rng, &other, &mut open);
+                    submit(&cluster, &mut rng, None, &other, &mut open);
                 }
             }
         }
@@ -187,14 +214,7 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     // Clients give up waiting; operators go on by themselves.
     for answer in open {
         match tokio::time::timeout(Duration::from_secs(60), answer).await {
-            Ok(Ok(Ok(done))) => match done {
-                Did::Send => report.sent += 1,
-                Did::Claim => report.claimed += 1,
-                Did::Renew => report.renewed += 1,
-                Did::Lock => report.locks += 1,
-                Did::Offer => report.offered += 1,
-                Did::Swap => report.swapped += 1,
-            },
+            Ok(Ok(Ok(done))) => *report.of(done) += 1,
             _ => report.refused += 1,
         }
     }
@@ -242,35 +262,58 @@ async fn heal(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng)
     }
 }
 
-/// What a request asked for.
-#[derive(Clone, Copy)]
-enum Did {
+type Answer = tokio::task::JoinHandle<Result<Deed, tinderbox_flows::refusal::Refusal>>;
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Address,
+    Deposit,
     Send,
     Claim,
     Renew,
     Lock,
     Offer,
     Swap,
+    Other,
 }
 
-type Answer = tokio::task::JoinHandle<Result<Did, tinderbox_flows::refusal::Refusal>>;
+impl Deed {
+    const fn of(request: &Request) -> Self {
+        match request {
+            Request::Address(_) => Self::Address,
+            Request::Deposit(_) => Self::Deposit,
+            Request::Send(_) => Self::Send,
+            Request::Claim(_) => Self::Claim,
+            Request::Renew(_) => Self::Renew,
+            Request::StorePreimage(_) | Request::HashLock(_) | Request::Preimage(_) => Self::Lock,
+            Request::SwapPrimary(_) => Self::Offer,
+            Request::SwapCounter(_) => Self::Swap,
+            _ => Self::Other,
+        }
+    }
+}
 
-/// Hands a request to an operator that is up.
-fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mut Vec<Answer>) {
+/// A request that any operator may coordinate.
+fn anywhere(request: Request) -> (Option<OperatorIndex>, Request) {
+    (None, request)
+}
+
+/// Hands a request to an operator that is up: any, if it does not matter.
+fn submit(
+    cluster: &Cluster,
+    rng: &mut ChaCha20Rng,
+    at: Option<OperatorIndex>,
+    request: &Request,
+    open: &mut Vec<Answer>,
+) {
     let count = cluster.site.count();
-    let operator = OperatorIndex(rng.gen_range(0..count));
+    let operator = at.unwrap_or_else(|| OperatorIndex(rng.gen_range(0..count)));
     let Some(engine) = cluster.network.engine(operator) else {
         return;
     };
     let request = request.clone();
-    let did = match request {
-        Request::Claim(_) => Did::Claim,
-        Request::Renew(_) => Did::Renew,
-        Request::StorePreimage(_) | Request::HashLock(_) | Request::Preimage(_) => Did::Lock,
-        Request::SwapPrimary(_) => Did::Offer,
-        Request::SwapCounter(_) => Did::Swap,
-        _ => Did::Send,
-    };
+    let deed = Deed::of(&request);
     let network = cluster.network.clone();
     open.push(cluster.network.spawn(operator, async move {
         let result = engine.run(request).await;
@@ -278,7 +321,7 @@ fn submit(cluster: &Cluster, rng: &mut ChaCha20Rng, request: &Request, open: &mu
             Ok(_) => format!("operator {} finished a flow", operator.0),
             Err(refusal) => format!("operator {} refused: {refusal}", operator.0),
         });
-        result.map(|_| did)
+        result.map(|_| deed)
     }));
 }
 
