@@ -1,11 +1,12 @@
 //! Invoices: asking for a payment, and paying what somebody asks for.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_protocol::invoice::{Expiry, InvoiceFields, Payment as Wanted};
 use tinderbox_protocol::{Sats, SparkInvoice};
 
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::send::Payment;
 use crate::wallet::Wallet;
@@ -36,7 +37,7 @@ impl Wallet {
             sender: terms.payer,
             expiry: terms.lasts.map(|lasts| {
                 let lasts = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-                Expiry::from_millis(now().saturating_add(lasts))
+                Expiry::from_millis(now_ms().saturating_add(lasts))
             }),
         };
         let inner = self.inner();
@@ -61,7 +62,9 @@ impl Wallet {
     ) -> Result<Payment> {
         let inner = self.inner();
         let (network, payer) = (inner.config.network, inner.signer.identity());
-        invoice.check_payable(network, &payer, now()).map_err(bad)?;
+        invoice
+            .check_payable(network, &payer, now_ms())
+            .map_err(bad)?;
         let asked = match invoice.fields.payment {
             Wanted::Sats(asked) => asked,
             Wanted::Tokens { .. } => return Err(reason("it asks for a token, not for sats")),
@@ -78,13 +81,6 @@ impl Wallet {
         self.pay(&[(invoice.address(), amount)], &invoice.to_string())
             .await
     }
-}
-
-fn now() -> u64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bad(error: tinderbox_protocol::Error) -> Error {

@@ -36,6 +36,7 @@ mod auto_claim;
 mod balance;
 pub mod chain;
 mod claim;
+mod clock;
 mod commitments;
 mod config;
 mod deposit;

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prost::Message;
 use tinderbox_protocol::TransferId;
 use tinderbox_rpc::proto::spark;
 use tonic::Code;
 
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::operators::Client;
 use crate::send::PendingSend;
@@ -89,14 +90,6 @@ impl Inner {
     }
 }
 
-/// Now, in milliseconds since 1970.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Wallet {
     /// What became of a payment. One that hangs is sent again first: operators answer a request that
     /// they have decided with what was decided.
@@ -164,11 +157,11 @@ impl Wallet {
 
     /// Sends a request again whose fate is unknown, and takes its outcome in.
     async fn submit_again(&self, id: TransferId, pending: PendingSend) -> Result<Outcome> {
-        let earlier = Duration::from_millis(now().saturating_sub(pending.sent));
+        let earlier = Duration::from_millis(now_ms().saturating_sub(pending.sent));
         let (key, records) = (id.to_string(), &self.inner().records);
         // Should this process end before the answer, this copy is the last of unknown fate.
         let sent = PendingSend {
-            sent: now(),
+            sent: now_ms(),
             ..pending.clone()
         };
         records.put(Kind::PendingSend, &key, &sent)?;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use tinderbox_protocol::{LeafId, Sats, SparkAddress, TransferId};
 use tinderbox_rpc::proto::spark;
 
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::outcome::{Outcome, now};
+use crate::outcome::Outcome;
 use crate::package::{Outgoing, transfer_package};
 use crate::storage::Kind;
 use crate::wallet::Wallet;
@@ -164,7 +165,7 @@ impl Wallet {
             leaves,
             amount,
             receivers: payments.len(),
-            sent: now(),
+            sent: now_ms(),
             request,
         };
         self.inner()

@@ -13,6 +13,7 @@ mod weather;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bitcoin::{Address, Network, ScriptBuf};
 use tokio::sync::watch;
 
 use crate::{DatabaseChoice, DevNet, Error, Plan, Ports, Result};
@@ -149,6 +150,12 @@ fn gauge(text: &str, name: &str) -> Option<f64> {
         .filter_map(|line| line.split_once(' '))
         .find(|(found, _)| *found == name)
         .and_then(|(_, value)| value.trim().parse().ok())
+}
+
+/// An address that nobody spends from.
+fn nobody(rng: &mut impl rand::Rng) -> Address {
+    let script = ScriptBuf::from_bytes(rng.r#gen::<[u8; 32]>().to_vec());
+    Address::p2wsh(&script, Network::Regtest)
 }
 
 fn stuck(what: impl std::fmt::Display) -> Error {

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tinderbox_protocol::{LeafId, Sats, SparkAddress, TransferId};
-use tinderbox_wallet::{MemoryStorage, TransferStatus, Wallet, new_words};
+use tinderbox_wallet::{InvoiceTerms, MemoryStorage, PaymentState, Wallet, new_words};
 use tokio::sync::watch;
 
 use super::report::Deeds;
@@ -32,6 +32,14 @@ const PAUSE: Duration = Duration::from_millis(250);
 const DEPTH: u32 = 3;
 
 type WalletError = tinderbox_wallet::Error;
+
+/// How somebody is paid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Address,
+    Several,
+    Invoice,
+}
 
 /// All wallets.
 pub(super) struct Players {
@@ -150,13 +158,31 @@ impl Players {
         let wallet = &self.wallets[number];
         let mut others: Vec<usize> = (0..self.wallets.len()).filter(|to| *to != number).collect();
         others.shuffle(rng);
-        let shares = if rng.gen_ratio(1, 4) { 2 } else { 1 };
-        let payments: Vec<(SparkAddress, Sats)> = others
-            .iter()
-            .take(shares)
-            .map(|to| (self.wallets[*to].address(), LEAF))
-            .collect();
-        let paid = match wallet.pay_many(&payments).await {
+        let way = match rng.gen_range(0..8) {
+            0..2 => Way::Several,
+            2..4 => Way::Invoice,
+            _ => Way::Address,
+        };
+        let payment = match way {
+            Way::Invoice => {
+                let terms = InvoiceTerms {
+                    amount: Some(LEAF),
+                    ..InvoiceTerms::default()
+                };
+                let invoice = self.wallets[others[0]].create_invoice(terms)?;
+                wallet.pay_invoice(&invoice, None).await
+            }
+            Way::Address | Way::Several => {
+                let count = if way == Way::Several { 2 } else { 1 };
+                let payments: Vec<(SparkAddress, Sats)> = others
+                    .iter()
+                    .take(count)
+                    .map(|to| (self.wallets[*to].address(), LEAF))
+                    .collect();
+                wallet.pay_many(&payments).await
+            }
+        };
+        let paid = match payment {
             Ok(_) => true,
             Err(WalletError::OutcomeUnknown { id, .. }) => self.outcome(number, id).await?,
             Err(error) => {
@@ -168,8 +194,11 @@ impl Players {
         };
         if paid {
             let mut deeds = lock(&self.deeds);
-            deeds.payments += u64::from(shares == 1);
-            deeds.shared_payments += u64::from(shares > 1);
+            *match way {
+                Way::Address => &mut deeds.payments,
+                Way::Several => &mut deeds.shared_payments,
+                Way::Invoice => &mut deeds.invoices,
+            } += 1;
         }
         Ok(())
     }
@@ -182,24 +211,11 @@ impl Players {
             if begun.elapsed() > PATIENCE {
                 return Err(stuck(format!("the outcome of {id} is not known")));
             }
-            if wallet.sync().await.is_ok()
-                && !wallet
-                    .leaves()
-                    .iter()
-                    .any(|leaf| wallet.reserved_by(&leaf.id) == Some(id))
-            {
-                match wallet.transfer(id).await {
-                    Ok(transfer) if transfer.status.is_sender_pending() => {}
-                    Ok(transfer) => {
-                        let back = matches!(
-                            transfer.status,
-                            TransferStatus::Expired | TransferStatus::Returned
-                        );
-                        return Ok(!back);
-                    }
-                    Err(WalletError::UnknownTransfer { .. }) => return Ok(false),
-                    Err(error) => self.note("outcome", &error),
-                }
+            match wallet.payment_state(id).await {
+                Ok(PaymentState::Paid) => return Ok(true),
+                Ok(PaymentState::Returned | PaymentState::NotMade) => return Ok(false),
+                Ok(PaymentState::Open) => {}
+                Err(error) => self.note("outcome", &error),
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -13,6 +13,8 @@ pub struct Deeds {
     pub payments: u64,
     /// Payments to several wallets at once.
     pub shared_payments: u64,
+    /// Payments of invoices.
+    pub invoices: u64,
     /// Transfers that were claimed.
     pub claims: u64,
     /// Sats that were deposited.
@@ -68,13 +70,14 @@ impl std::fmt::Display for Soaked {
         let (deeds, weather) = (&self.deeds, &self.weather);
         writeln!(
             f,
-            "result: {} s on {}: {} deposits ({} sat), {} payments, {} to several at once, {} claims; {} kills, {} blackouts, {} database restarts, {} reorganisations of up to {} blocks; memory up to {:?} MiB; {}",
+            "result: {} s on {}: {} deposits ({} sat), {} payments, {} to several at once, {} of invoices, {} claims; {} kills, {} blackouts, {} database restarts, {} reorganisations of up to {} blocks; memory up to {:?} MiB; {}",
             self.seconds,
             self.database,
             deeds.deposits,
             deeds.deposited,
             deeds.payments,
             deeds.shared_payments,
+            deeds.invoices,
             deeds.claims,
             weather.kills,
             weather.blackouts,

@@ -66,7 +66,7 @@ impl<'a> Weather<'a> {
                 kill = self.soon(6, 20);
             }
             if Instant::now() >= reorganise {
-                self.reorganise(net, rpc, chain).await?;
+                self.reorganise(rpc, chain).await?;
                 reorganise = self.soon(20, 60);
             }
             if Instant::now() >= restart {
@@ -115,7 +115,7 @@ impl<'a> Weather<'a> {
     }
 
     /// The last blocks never were; others take their place, with one more.
-    async fn reorganise(&mut self, net: &DevNet, rpc: &Rpc, chain: &ChainTurn) -> Result<()> {
+    async fn reorganise(&mut self, rpc: &Rpc, chain: &ChainTurn) -> Result<()> {
         let _turn = chain.lock().await;
         let depth = self.rng.gen_range(1..=6u32);
         let tip = rpc.best_block().await?;
@@ -124,7 +124,9 @@ impl<'a> Weather<'a> {
             return Ok(());
         };
         rpc.invalidate_block(&hash).await?;
-        net.faucet().mine(depth + 1).await?;
+        // Paid to somebody else: blocks like those that were refused would be refused again.
+        let address = super::nobody(&mut self.rng);
+        rpc.generate_to_address(depth + 1, &address).await?;
         self.counts.reorganisations += 1;
         self.counts.deepest = self.counts.deepest.max(depth);
         Ok(())

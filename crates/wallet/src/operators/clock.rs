@@ -1,7 +1,8 @@
 //! The operators' time, from the `date` header of their answers.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::clock::since_epoch;
 
 /// How far an operator's clock is from ours, in seconds.
 #[derive(Debug, Default)]
@@ -25,11 +26,7 @@ impl ServerClock {
 }
 
 fn local() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map(|d| d.as_secs())
-        .unwrap_or(0);
-    i64::try_from(elapsed).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since 1970.
