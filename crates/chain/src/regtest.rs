@@ -1,10 +1,13 @@
 //! A private regtest node as a child process.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bitcoin::{Address, Network, ScriptBuf};
@@ -277,10 +280,35 @@ fn failed(datadir: &Path, what: String) -> Error {
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?
-        .local_addr()
-        .map(|address| address.port())
+/// Ports for servers of local networks: below those that systems take for outgoing connections, which
+/// would otherwise now and then have a server's port while it is being started or restarted.
+const SERVERS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port of the loopback address that was free a moment ago, another one at each call.
+///
+/// # Errors
+/// If none is found.
+pub fn free_port() -> std::io::Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for attempt in 0..500u32 {
+        // Random: other processes look for ports at the same time.
+        let hash = RandomState::new().hash_one(attempt);
+        let place = u16::try_from(hash % u64::from(SERVERS.end - SERVERS.start)).unwrap_or(0);
+        let port = SERVERS.start + place;
+        if given.contains(&port) {
+            continue;
+        }
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => {
+                given.insert(port);
+                return Ok(port);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Settings go to a file that only we can read: arguments can be seen by every user of the machine.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
+use tinderbox_chain::regtest::free_port;
 
 use crate::keys::{self, MOST};
 use crate::{Error, Result};
@@ -88,24 +89,12 @@ impl Ports {
     /// If the machine has none left.
     pub fn free(operators: u16) -> Result<Self> {
         let count = usize::from(operators);
-        let mut held = Vec::new();
         let mut ports = Vec::new();
         for _ in 0..=count * 3 {
-            let listener =
-                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|why| Error::File {
-                    path: "127.0.0.1".into(),
-                    why,
-                })?;
-            ports.push(
-                listener
-                    .local_addr()
-                    .map_err(|why| Error::File {
-                        path: "127.0.0.1".into(),
-                        why,
-                    })?
-                    .port(),
-            );
-            held.push(listener);
+            ports.push(free_port().map_err(|why| Error::File {
+                path: "127.0.0.1".into(),
+                why,
+            })?);
         }
         let front = ports.pop().unwrap_or(SDK_FRONT);
         let metrics = ports.split_off(count * 2);

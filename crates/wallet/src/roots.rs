@@ -24,6 +24,9 @@ struct Confirmed {
 /// A root that was looked at this recently is not looked at again: payments arrive in bursts.
 const FRESH: Duration = Duration::from_secs(20);
 
+/// How often the chain is asked until it keeps still meanwhile.
+const CALM_LOOKS: u32 = 4;
+
 impl Wallet {
     /// Checks that a tree's root spends confirmed, unspent deposits of its amount (cases 9 and 13). Of a root that
     /// was proven once, later looks only ask whether it is still confirmed and unspent.
@@ -84,8 +87,21 @@ impl Wallet {
         Ok(())
     }
 
-    /// Everything that the chain source says about a deposit.
+    /// Everything that the chain source says about a deposit, without a reorganisation in between: its answers
+    /// would contradict each other, and no lie behind it.
     async fn evidence(&self, outpoint: &OutPoint) -> Result<Result<Evidence, Failure>> {
+        let chain = &self.inner().chain;
+        for _ in 1..CALM_LOOKS {
+            let before = chain.tip().await?;
+            let evidence = self.evidence_now(outpoint).await?;
+            if chain.tip().await? == before {
+                return Ok(evidence);
+            }
+        }
+        self.evidence_now(outpoint).await
+    }
+
+    async fn evidence_now(&self, outpoint: &OutPoint) -> Result<Result<Evidence, Failure>> {
         let chain = &self.inner().chain;
         let missing = Failure::RootMissing {
             outpoint: *outpoint,

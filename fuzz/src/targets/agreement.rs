@@ -21,6 +21,8 @@ fn site() -> Site {
         threshold: 2,
         network: Network::Regtest,
         deposit_confirmations: 3,
+        exit_confirmations: 3,
+        providers: Vec::new(),
     }
 }
 

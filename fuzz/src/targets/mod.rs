@@ -17,17 +17,49 @@ pub type Target = fn(&[u8]);
 
 /// Every target: name, what it parses, function.
 pub const TARGETS: [(&str, &str, Target); 11] = [
-    ("wire", "requests of wallets and providers, checked and converted", wire::run),
-    ("text", "addresses, invoices, Lightning invoices, ids, words", text::run),
-    ("transactions", "transactions as parsed and compared", transactions::run),
-    ("packages", "encrypted key tweaks and what is inside", packages::run),
-    ("agreement", "messages between operators, requests of flows", agreement::run),
+    (
+        "wire",
+        "requests of wallets and providers, checked and converted",
+        wire::run,
+    ),
+    (
+        "text",
+        "addresses, invoices, Lightning invoices, ids, words",
+        text::run,
+    ),
+    (
+        "transactions",
+        "transactions as parsed and compared",
+        transactions::run,
+    ),
+    (
+        "packages",
+        "encrypted key tweaks and what is inside",
+        packages::run,
+    ),
+    (
+        "agreement",
+        "messages between operators, requests of flows",
+        agreement::run,
+    ),
     ("rows", "bodies of stored rows", rows::run),
-    ("config", "configurations of operators and wallets", config::run),
+    (
+        "config",
+        "configurations of operators and wallets",
+        config::run,
+    ),
     ("wallet", "exit bundles and stored exits", wallet::run),
     ("node", "answers of a Bitcoin node", node::run),
-    ("session", "session tokens, challenges, headers", session::run),
-    ("frost", "commitments, shares, packages of key generation", frost::run),
+    (
+        "session",
+        "session tokens, challenges, headers",
+        session::run,
+    ),
+    (
+        "frost",
+        "commitments, shares, packages of key generation",
+        frost::run,
+    ),
 ];
 
 /// The byte that chooses among a target's parsers, and the rest.

@@ -1,7 +1,7 @@
 use prost::Message;
 use tinderbox_operator::convert::package;
 use tinderbox_rpc::convert::{SigningJob, TransferPackage};
-use tinderbox_rpc::proto::{mock, spark, spark_authn, spark_token};
+use tinderbox_rpc::proto::{mock, spark, spark_authn, spark_ssp_internal, spark_token};
 use tinderbox_rpc::validate::{self, Validate};
 
 /// What a server does with bytes before its handler sees them.
@@ -43,7 +43,7 @@ const REQUESTS: &[fn(&[u8])] = requests![
     spark::CounterLeafSwapRequest,
     spark::CooperativeExitRequest,
     spark::InitiateStaticDepositUtxoRefundRequest,
-    spark::InitiateStaticDepositUtxoSwapRequest,
+    spark_ssp_internal::InitiateStaticDepositUtxoSwapRequest,
     spark::ExitSingleNodeTreesRequest,
     spark::RenewLeafRequest,
     spark::GetSigningCommitmentsRequest,

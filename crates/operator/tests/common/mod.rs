@@ -1,7 +1,6 @@
 //! Three operators and a node, in this process.
 #![allow(unreachable_pub)]
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
@@ -35,12 +34,8 @@ pub fn public(byte: u8) -> PublicKey {
 
 /// Ports that were free a moment ago.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    held.iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
+    let ports = (0..count).map(|_| tinderbox_chain::regtest::free_port().unwrap());
+    ports.collect()
 }
 
 pub struct Network {
