@@ -134,6 +134,11 @@ async fn pays(alice: &CliWallet, bob: &CliWallet) {
         (sats(&waiting, "available"), sats(&waiting, "incoming")),
         (0, 70_000)
     );
+    let shown = alice.json(&["outcome", id]).await;
+    assert_eq!(shown["outcome"], "paid");
+    let never = "01890000-0000-7000-8000-000000000000";
+    let shown = alice.json(&["outcome", never]).await;
+    assert_eq!(shown["outcome"], "not_made");
     let shown = alice.json(&["transfer", id]).await;
     assert_eq!(text(&shown, "status"), "claimable", "{shown}");
     // What waits for its receiver is the sender's no more, and no fault either.

@@ -260,7 +260,8 @@ pub enum Error {
     },
 
     // ---- transfers
-    /// The outcome of a payment is not known yet.
+    /// The outcome of a payment is not known yet; [`payment_state`](crate::Wallet::payment_state) says it
+    /// once it is.
     #[error(
         "the outcome of payment {id} is not known yet: {reason}. Do not pay again; the wallet asks again at its next \
          synchronisation and either completes the payment or gives the money back"

@@ -64,6 +64,8 @@ enum Command {
     Receive(money::ReceiveArgs),
     /// List payments, newest first.
     History(money::HistoryArgs),
+    /// Say what became of a payment, for example of one whose answer was lost.
+    Outcome(money::TransferArgs),
     /// Show one payment.
     Transfer(money::TransferArgs),
     /// Leave Spark without the operators.
@@ -90,6 +92,7 @@ pub(crate) async fn run(args: WalletArgs) -> Result<()> {
         Command::Invoice(command) => invoice::run(&folder, command, output).await,
         Command::Receive(args) => money::receive(&folder, args, output).await,
         Command::History(args) => money::history(&folder, args, output).await,
+        Command::Outcome(args) => money::outcome(&folder, args, output).await,
         Command::Transfer(args) => money::transfer(&folder, args, output).await,
         Command::Exit(command) => exit::run(&folder, command, output).await,
     }

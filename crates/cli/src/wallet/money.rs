@@ -2,7 +2,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 use tinderbox_protocol::{Sats, SparkAddress, TransferId};
-use tinderbox_wallet::{Direction, Wallet, WalletEvent};
+use tinderbox_wallet::{Direction, PaymentState, Wallet, WalletEvent};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::folder::Folder;
@@ -209,6 +209,19 @@ pub(super) async fn history(folder: &Folder, args: HistoryArgs, output: Output) 
             text.push_str(&format!("\nmore: --offset {next}"));
         }
         text
+    })
+}
+
+pub(super) async fn outcome(folder: &Folder, args: TransferArgs, output: Output) -> Result<()> {
+    let state = folder.open()?.payment_state(args.id).await?;
+    output.show(&json!({ "id": args.id, "outcome": state }), || {
+        let text = match state {
+            PaymentState::Paid => "paid: nothing can take it back",
+            PaymentState::Open => "not known yet: do not pay again, ask again",
+            PaymentState::Returned => "returned: nothing was paid",
+            PaymentState::NotMade => "not made: nothing was paid",
+        };
+        text.to_owned()
     })
 }
 
