@@ -29,6 +29,7 @@ pub mod deposit;
 pub mod exit;
 pub mod exit_return;
 pub mod exit_settle;
+pub mod exit_trees;
 pub mod finalize;
 pub mod flow;
 pub mod give_back;

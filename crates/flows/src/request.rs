@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
+use crate::exit_trees::ExitTreesRequest;
 use crate::finalize::FinalizeRequest;
 use crate::flow::{
     Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
@@ -267,6 +268,8 @@ pub enum Request {
     SwapPrimary(Box<SwapPrimaryRequest>),
     /// [`SwapCounterRequest`].
     SwapCounter(Box<SwapCounterRequest>),
+    /// [`ExitTreesRequest`].
+    ExitTrees(Box<ExitTreesRequest>),
 }
 
 impl Request {
@@ -344,6 +347,7 @@ macro_rules! each {
             Request::ExitReturn($request) => $body,
             Request::SwapPrimary($request) => $body,
             Request::SwapCounter($request) => $body,
+            Request::ExitTrees($request) => $body,
         }
     };
 }
@@ -382,6 +386,7 @@ impl Request {
             Self::Preimage(_) => 1,
             Self::SwapPrimary(request) => request.package.cpfp.len(),
             Self::SwapCounter(request) => request.package.cpfp.len(),
+            Self::ExitTrees(request) => request.trees.len(),
         }
     }
 
