@@ -26,6 +26,8 @@ use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
 use crate::swap_counter::SwapCounterRequest;
+use crate::swap_legacy::LegacySwapRequest;
+use crate::swap_legacy_counter::LegacyCounterRequest;
 use crate::swap_primary::SwapPrimaryRequest;
 pub use crate::utxo_claim::UtxoClaimRequest;
 pub use crate::utxo_refund::UtxoRefundRequest;
@@ -270,6 +272,10 @@ pub enum Request {
     SwapCounter(Box<SwapCounterRequest>),
     /// [`ExitTreesRequest`].
     ExitTrees(Box<ExitTreesRequest>),
+    /// [`LegacySwapRequest`].
+    LegacySwap(Box<LegacySwapRequest>),
+    /// [`LegacyCounterRequest`].
+    LegacyCounter(Box<LegacyCounterRequest>),
 }
 
 impl Request {
@@ -348,6 +354,8 @@ macro_rules! each {
             Request::SwapPrimary($request) => $body,
             Request::SwapCounter($request) => $body,
             Request::ExitTrees($request) => $body,
+            Request::LegacySwap($request) => $body,
+            Request::LegacyCounter($request) => $body,
         }
     };
 }
@@ -387,6 +395,9 @@ impl Request {
             Self::SwapPrimary(request) => request.package.cpfp.len(),
             Self::SwapCounter(request) => request.package.cpfp.len(),
             Self::ExitTrees(request) => request.trees.len(),
+            Self::LegacySwap(request) => request.package.cpfp.len().saturating_mul(3),
+            // As many again for the offer, at most.
+            Self::LegacyCounter(request) => request.package.cpfp.len().saturating_mul(6),
         }
     }
 
