@@ -12,12 +12,11 @@ use sha2::{Digest, Sha256};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::{Network, TransferId};
 
-use super::{check_slot, lock_of, reveal, share_of};
+use super::{check_slot, finish_revealed, lock_of, reveal, share_of};
 use crate::checks::{digest, load_leaves};
 use crate::flow::{
     Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
 };
-use crate::give_back;
 use crate::package::TweakPackage;
 use crate::refunds;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
@@ -29,9 +28,7 @@ use crate::rows::{
 };
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
-use crate::start::{self, Form, Settle, check_spendable, held};
-
-const SETTLE: Settle = Settle::Later(TransferStatus::SenderInitiated);
+use crate::start::{self, Form, check_spendable, held};
 
 /// Give the preimage for leaves whose tweaks follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,27 +251,10 @@ impl Flow for LegacyReceiveRequest {
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
         let share = self.share(frame)?;
-        let Some(mut lock) = lock_of(frame, &self.transfer)? else {
-            return crate::checks::gone("the hash lock", row);
+        let known = |lock: &mut HashLockRow, preimage| {
+            lock.end(HashLockState::Shared(preimage), self.now);
         };
-        let mut changes = match reveal::check(&share, outcome.secret.as_ref())? {
-            Some(preimage) => {
-                lock.end(HashLockState::Shared(preimage), self.now);
-                let (_, mut changes) =
-                    start::finish(frame, row, &self.transfer, SETTLE, self.now, outcome)?;
-                changes.put(frame.rows, &lock)?;
-                changes
-            }
-            // The shares were of something else: whoever stored them gets nothing.
-            None => {
-                let mut changes = Changes::new();
-                let mut transfer = held(frame, &self.transfer, row)?;
-                give_back::finish(frame, &mut transfer, self.now, &mut changes)?;
-                changes
-            }
-        };
-        changes.delete::<PreimageShareRow>(frame.rows, self.payment_hash)?;
-        Ok(changes)
+        finish_revealed(frame, row, outcome, &self.transfer, &share, self.now, known)
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
