@@ -271,3 +271,68 @@ impl Flow for LegacyReceiveRequest {
         self.now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::{SECP256K1, SecretKey};
+
+    use super::*;
+    use crate::rows::FlowId;
+    use crate::snapshot::Snapshot;
+
+    /// Case 43: the older form gives the preimage before the tweaks are there, so no operator takes
+    /// part in it on a network with money, whatever its coordinator serves.
+    #[test]
+    fn case_43_preimage_is_not_given_for_a_promise_outside_local_networks() {
+        let key = |byte| SecretKey::from_slice(&[byte; 32]).unwrap();
+        let request = LegacyReceiveRequest {
+            now: Millis(1),
+            transfer: TransferId::from_bytes16([1; 16]),
+            sender: key(1).public_key(SECP256K1),
+            receiver: key(2).public_key(SECP256K1),
+            payment_hash: [3; 32],
+            refunds: TweakPackage {
+                cpfp: Vec::new(),
+                direct: Vec::new(),
+                direct_from_cpfp: Vec::new(),
+                tweaks: BTreeMap::new(),
+                user_signature: Vec::new(),
+                hash_variant: 1,
+            },
+        };
+        for network in [
+            Network::Mainnet,
+            Network::Testnet,
+            Network::Signet,
+            Network::Regtest,
+            Network::Local,
+        ] {
+            let site = Site {
+                me: OperatorIndex(0),
+                operators: vec![key(4).public_key(SECP256K1)],
+                threshold: 1,
+                network,
+                deposit_confirmations: 3,
+                exit_confirmations: 1,
+                providers: Vec::new(),
+            };
+            let rows = Snapshot::new();
+            let frame = Frame {
+                flow: FlowId([0; 16]),
+                coordinator: OperatorIndex(0),
+                site: &site,
+                rows: &rows,
+            };
+            let is_local = matches!(network, Network::Regtest | Network::Local);
+            match request.prepare(&frame, &Inputs::default()) {
+                Err(Halt::Refuse(refusal)) => {
+                    assert!(!is_local, "{refusal}");
+                    assert_eq!(refusal.reason, Reason::MissingField, "{network}");
+                }
+                // It goes on to look at rows.
+                Err(Halt::Miss(_)) => assert!(is_local, "{network}"),
+                Ok(_) => panic!("no row is there"),
+            }
+        }
+    }
+}
