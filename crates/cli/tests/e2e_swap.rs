@@ -5,6 +5,7 @@ mod common;
 
 use bitcoin::secp256k1::{SECP256K1, SecretKey};
 use tinderbox_devnet::Plan;
+use tinderbox_flows::form::{Adaptors, Form};
 use tinderbox_frost::{SecretScalar, adaptor, verify_signature};
 use tinderbox_protocol::Sats;
 use tinderbox_rpc::proto::spark::{Transfer, TransferStatus, TransferType, UserSignedTxSigningJob};
@@ -193,6 +194,8 @@ async fn user_swaps_one_leaf_for_two_of_a_provider() {
         assert_eq!(user.leaves(operator).await.len(), 2);
         assert_eq!(total(&mut provider, operator).await, 3 * HALF.0);
     }
+    older_protocol(&mut user, &mut provider).await;
+
     // What was swapped can be spent.
     let mine = user.leaves(0).await;
     let back = user.leg(0, &mine, provider.identity(), point).await;
@@ -202,4 +205,101 @@ async fn user_swaps_one_leaf_for_two_of_a_provider() {
     net.stop().await.expect("it stops");
     network::assert_no_panic(&place, OPERATORS);
     database::remove(&place, OPERATORS).await;
+}
+
+/// The same by the older protocol, one leaf for one: the offer is not signed before it is answered.
+async fn older_protocol(user: &mut Party, provider: &mut Party) {
+    let of_half = |leaves: Vec<tinderbox_flows::rows::NodeRow>| {
+        let mut leaves = leaves.into_iter();
+        [leaves.find(|leaf| leaf.value == HALF).expect("a half")]
+    };
+    let mine = of_half(user.leaves(0).await);
+    let to = provider.identity();
+    let leg = user.leg_as(0, &mine, to, &Form::Plain).await;
+    let open = tinderbox_rpc::proto::spark::StartTransferRequest {
+        transfer_package: None,
+        ..leg.clone()
+    };
+    let status = user.legacy_offer(0, &open).await.expect_err("refused");
+    refused(
+        &status,
+        Code::InvalidArgument,
+        Reason::MissingField,
+        "transfer_package",
+    );
+    let offer = user.legacy_offer(0, &leg).await.expect("an offer");
+    assert!(offer.signing_results.is_empty());
+    let offer = offer.transfer.expect("a transfer");
+    assert_eq!(
+        shown(&offer),
+        (TransferStatus::SenderKeyTweakPending, TransferType::Swap)
+    );
+    let sent = &leg.transfer_package.as_ref().expect("it").leaves_to_send[0];
+    assert_eq!(offer.leaves[0].intermediate_refund_tx, sent.raw_tx);
+    let again = user.legacy_offer(2, &leg).await.expect("the same");
+    assert_eq!(again.transfer, Some(offer.clone()));
+
+    let point = |byte: u8| {
+        let key = SecretKey::from_slice(&[byte; 32]).expect("a key");
+        key.public_key(SECP256K1)
+    };
+    let adaptors = Adaptors {
+        cpfp: point(5),
+        direct: None,
+        direct_from_cpfp: Some(point(6)),
+    };
+    let theirs = of_half(provider.leaves(1).await);
+    let form = Form::Adaptors(adaptors);
+    let answer = provider.leg_as(1, &theirs, user.identity(), &form).await;
+    let status = provider.legacy_answer(1, &answer, adaptors, "7").await;
+    let status = status.expect_err("refused");
+    refused(
+        &status,
+        Code::InvalidArgument,
+        Reason::MalformedField,
+        "swap_id",
+    );
+    let status = user.legacy_answer(1, &answer, adaptors, &offer.id).await;
+    let status = status.expect_err("refused");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    let reply = provider
+        .legacy_answer(1, &answer, adaptors, &offer.id)
+        .await;
+    let reply = reply.expect("an answer");
+    let counter = reply.transfer.as_ref().expect("a transfer");
+    assert_eq!(
+        shown(counter),
+        (TransferStatus::SenderKeyTweaked, TransferType::CounterSwap)
+    );
+    let [result] = reply.signing_results.as_slice() else {
+        panic!("{:?}", reply.signing_results);
+    };
+    assert!(result.direct_refund_tx_signing_result.is_none());
+    assert!(result.direct_from_cpfp_refund_tx_signing_result.is_some());
+    let threshold = user.site.threshold;
+    let (key, message, signature) =
+        adaptor_signature(&answer, &theirs[0], result, &point(5), threshold);
+    let secret = SecretScalar::try_from_be_bytes(&[5; 32]).expect("a scalar");
+    let output_key = tinderbox_frost::output_key(&key);
+    let whole = adaptor::complete(&output_key, &message, &signature, &secret);
+    verify_signature(&key, &message, &whole.expect("it completes")).expect("a signature");
+    let again = provider
+        .legacy_answer(2, &answer, adaptors, &offer.id)
+        .await;
+    let again = again.expect("the same");
+    assert_eq!(again.signing_results, reply.signing_results);
+
+    // Now the offer's refund is signed, and both claim.
+    let seen = provider.transfer(0, &offer.id).await.expect("the offer");
+    assert_eq!(seen.status(), TransferStatus::SenderKeyTweaked);
+    let refund = &seen.leaves[0].intermediate_refund_tx;
+    let refund: bitcoin::Transaction = bitcoin::consensus::deserialize(refund).expect("it");
+    assert!(!refund.input[0].witness.is_empty());
+    provider.claim(2, &seen).await.expect("claimed");
+    let seen = user.transfer(2, &counter.id).await.expect("the answer");
+    user.claim(0, &seen).await.expect("claimed");
+    for operator in 0..usize::from(OPERATORS) {
+        assert_eq!(total(user, operator).await, WHOLE.0);
+        assert_eq!(total(provider, operator).await, 3 * HALF.0);
+    }
 }

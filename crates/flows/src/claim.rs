@@ -338,6 +338,7 @@ impl Flow for ClaimRequest {
                 owner_signing,
                 &expected,
                 sent,
+                |_| None,
             )?);
             claimed.claim_refunds = Some(refunds::unsigned(&expected));
             if !applied {

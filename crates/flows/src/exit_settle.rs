@@ -76,7 +76,7 @@ impl Flow for ExitSettleRequest {
             )
             .into());
         }
-        let settlement = settle::hold(frame, transfer, WAITING)?;
+        let settlement = settle::hold(frame, transfer, WAITING, &[])?;
         let request = Request::ExitSettle(Box::new(self.clone())).encode()?;
         let digest = digest(&request, settlement.tweaks(), &[]);
         let mut changes = Changes::new();
@@ -91,7 +91,7 @@ impl Flow for ExitSettleRequest {
 
     fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
         let (_, transfer) = held_exit(frame, &self.exit, row)?;
-        settle::commit(frame, &transfer)
+        settle::commit(frame, &transfer, &row.jobs)
     }
 
     fn apply(

@@ -3,6 +3,7 @@
 
 use crate::flow::Frame;
 use crate::htlc;
+use crate::legs;
 use crate::refusal::Halt;
 use crate::rows::{ClaimPhase, Millis, TransferRow, TransferStatus};
 use crate::settle::check_free;
@@ -45,6 +46,7 @@ pub fn finish(
         }
     }
     htlc::returned(frame, transfer, now, changes)?;
+    legs::forget(frame, transfer, changes)?;
     for leaf in &mut transfer.leaves {
         leaf.send_tweak = None;
         leaf.send_proofs = Vec::new();

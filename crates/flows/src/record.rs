@@ -44,6 +44,8 @@ pub enum Table {
     PreimageShare = 14,
     /// Transfers against preimages.
     HashLock = 15,
+    /// What is signed when the first leg of a leaf swap is settled.
+    SwapOffer = 18,
 }
 
 impl Table {
@@ -68,6 +70,7 @@ impl Table {
             Self::Notice => 17,
             Self::PreimageShare => 14,
             Self::HashLock => 15,
+            Self::SwapOffer => 18,
         }
     }
 
@@ -92,6 +95,7 @@ impl Table {
             Self::Notice,
             Self::PreimageShare,
             Self::HashLock,
+            Self::SwapOffer,
         ]
         .into_iter()
         .find(|table| table.number() == number)

@@ -111,7 +111,8 @@ pub fn unsigned(set: &RefundSet) -> LeafRefunds {
     }
 }
 
-/// The half-signed refunds of one leaf as jobs, if they are the expected ones.
+/// The half-signed refunds of one leaf as jobs, if they are the expected ones; `adaptor` is the
+/// point under which each of them is signed, if there is one.
 ///
 /// # Errors
 /// A refusal that names what differs.
@@ -122,6 +123,7 @@ pub fn half_signed(
     user_key: PublicKey,
     set: &RefundSet,
     sent: &LeafJobs<'_>,
+    adaptor: impl Fn(Part) -> Option<PublicKey>,
 ) -> Result<Vec<JobRow>, Halt> {
     set.check(
         &sent.cpfp.tx,
@@ -146,7 +148,7 @@ pub fn half_signed(
                 node.verifying_key,
                 user_key,
                 public_shares,
-                None,
+                adaptor(part),
             )?);
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tinderbox_frost::{NonceCommitment, OperatorIndex};
 use tinderbox_protocol::{LeafId, TransferId, TreeId};
 
+use crate::exit_trees::ExitTreesRequest;
 use crate::finalize::FinalizeRequest;
 use crate::flow::{
     Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
@@ -25,6 +26,8 @@ use crate::rows::{FlowRow, KeyshareId, Millis};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
 use crate::swap_counter::SwapCounterRequest;
+use crate::swap_legacy::LegacySwapRequest;
+use crate::swap_legacy_counter::LegacyCounterRequest;
 use crate::swap_primary::SwapPrimaryRequest;
 pub use crate::utxo_claim::UtxoClaimRequest;
 pub use crate::utxo_refund::UtxoRefundRequest;
@@ -267,6 +270,12 @@ pub enum Request {
     SwapPrimary(Box<SwapPrimaryRequest>),
     /// [`SwapCounterRequest`].
     SwapCounter(Box<SwapCounterRequest>),
+    /// [`ExitTreesRequest`].
+    ExitTrees(Box<ExitTreesRequest>),
+    /// [`LegacySwapRequest`].
+    LegacySwap(Box<LegacySwapRequest>),
+    /// [`LegacyCounterRequest`].
+    LegacyCounter(Box<LegacyCounterRequest>),
 }
 
 impl Request {
@@ -344,6 +353,9 @@ macro_rules! each {
             Request::ExitReturn($request) => $body,
             Request::SwapPrimary($request) => $body,
             Request::SwapCounter($request) => $body,
+            Request::ExitTrees($request) => $body,
+            Request::LegacySwap($request) => $body,
+            Request::LegacyCounter($request) => $body,
         }
     };
 }
@@ -382,6 +394,10 @@ impl Request {
             Self::Preimage(_) => 1,
             Self::SwapPrimary(request) => request.package.cpfp.len(),
             Self::SwapCounter(request) => request.package.cpfp.len(),
+            Self::ExitTrees(request) => request.trees.len(),
+            Self::LegacySwap(request) => request.package.cpfp.len().saturating_mul(3),
+            // As many again for the offer, at most.
+            Self::LegacyCounter(request) => request.package.cpfp.len().saturating_mul(6),
         }
     }
 

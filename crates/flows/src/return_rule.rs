@@ -9,7 +9,7 @@ use tinderbox_protocol::hash;
 use crate::checks::check_ecdsa;
 use crate::flow::Inputs;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
-use crate::rows::{Details, Millis, TransferKind, TransferRow, TransferStatus};
+use crate::rows::{Millis, TransferKind, TransferRow, TransferStatus};
 
 /// How long after its expiry a transfer is returned, in milliseconds: whoever settles at the last
 /// second shall find it there.
@@ -45,7 +45,7 @@ pub fn is_returnable(transfer: &TransferRow) -> bool {
             TransferKind::PreimageSwap => true,
             // Not beside a second leg: both go together or not at all.
             TransferKind::PrimarySwap | TransferKind::LegacySwap => {
-                !matches!(transfer.details, Details::Swap { other: Some(_), .. })
+                transfer.details.other_leg().is_none()
             }
             // Settled with their own certificate, or with that of the first leg.
             TransferKind::Transfer

@@ -1,15 +1,15 @@
 //! Settling a transfer that was started earlier: what it waited for has happened, so the sender's
-//! staged tweaks are applied.
+//! staged tweaks are applied, and the refunds are signed that were not at the start.
 //!
 //! A flow that settles first [holds](hold) the transfer. Whoever holds it excludes every other
 //! settlement and every return, whatever the clocks say.
 
 use crate::checks::plan;
-use crate::flow::{Frame, Plan};
+use crate::flow::{Frame, Outcome, Plan};
 use crate::job::KeyJob;
 use crate::refunds::JobSet;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
-use crate::rows::{FlowRow, KeyshareRow, Millis, TransferRow, TransferStatus};
+use crate::rows::{FlowRow, JobRow, KeyshareRow, Millis, TransferRow, TransferStatus};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
 use crate::start::{self, Leaves, leaves_of, parts, send_tweak};
@@ -70,8 +70,8 @@ impl Settlement {
     }
 }
 
-/// Holds a staged transfer for `frame.flow`; `status` is what it shows meanwhile. The caller puts
-/// the transfer's row among its changes. The time of its last change stays: after a refusal it must
+/// Holds a staged transfer for `frame.flow`; `status` is what it shows meanwhile, `jobs` are what
+/// the flow signs, those of other leaves too. The caller puts the transfer's row among its changes. The time of its last change stays: after a refusal it must
 /// be the same everywhere, whoever held it.
 ///
 /// # Errors
@@ -80,6 +80,7 @@ pub fn hold(
     frame: &Frame<'_>,
     transfer: TransferRow,
     status: TransferStatus,
+    jobs: &[JobRow],
 ) -> Result<Settlement, Halt> {
     check_free(&transfer)?;
     let leaves = leaves_of(frame, &transfer)?;
@@ -97,17 +98,7 @@ pub fn hold(
         )
         .into());
     }
-    let keys = plan(
-        frame.site,
-        &[],
-        parts(
-            &leaves,
-            &JobSet::default(),
-            |leaf| send_tweak(&transfer, leaf),
-            false,
-        ),
-    )
-    .keys;
+    let keys = planned(frame, &transfer, &leaves, jobs).keys;
     let transfer = TransferRow {
         held: Some(frame.flow),
         status,
@@ -120,22 +111,20 @@ pub fn hold(
     })
 }
 
-/// The signer's plan: one tweak per leaf, in order of leaf id.
+fn planned(frame: &Frame<'_>, transfer: &TransferRow, leaves: &Leaves, jobs: &[JobRow]) -> Plan {
+    let tweak = |leaf: &_| send_tweak(transfer, leaf);
+    let set = JobSet::of(jobs);
+    plan(frame.site, jobs, parts(leaves, &set, tweak, false))
+}
+
+/// The signer's plan: one tweak per leaf, in order of leaf id, and what `jobs` of the flow are of
+/// these leaves.
 ///
 /// # Errors
 /// A miss, or a refusal if leaves are gone.
-pub fn commit(frame: &Frame<'_>, transfer: &TransferRow) -> Result<Plan, Halt> {
+pub fn commit(frame: &Frame<'_>, transfer: &TransferRow, jobs: &[JobRow]) -> Result<Plan, Halt> {
     let leaves = leaves_of(frame, transfer)?;
-    Ok(plan(
-        frame.site,
-        &[],
-        parts(
-            &leaves,
-            &JobSet::default(),
-            |leaf| send_tweak(transfer, leaf),
-            false,
-        ),
-    ))
+    Ok(planned(frame, transfer, &leaves, jobs))
 }
 
 /// Applies the tweaks; `sealed` are the new shares in order of leaf id.
@@ -151,6 +140,19 @@ pub fn apply(
 ) -> Result<(), Halt> {
     start::apply_tweaks(frame, row, transfer, sealed, changes)?;
     changes.put(frame.rows, transfer)?;
+    Ok(())
+}
+
+/// Puts signatures that the flow has made into the refunds.
+///
+/// # Errors
+/// A refusal if a stored refund is damaged.
+pub fn sign(transfer: &mut TransferRow, row: &FlowRow, outcome: &Outcome) -> Result<(), Halt> {
+    let set = JobSet::of(&row.jobs);
+    for leaf in &mut transfer.leaves {
+        // Without a signature the receiver still can claim, which makes a new one.
+        leaf.intermediate = set.signed(&leaf.leaf, &leaf.intermediate, outcome)?;
+    }
     Ok(())
 }
 

@@ -10,22 +10,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::secp256k1::PublicKey;
 use tinderbox_protocol::hash::{self, HashVariant};
-use tinderbox_protocol::refunds::{RefundPurpose, RefundSet};
-use tinderbox_protocol::tx::Utxo;
-use tinderbox_protocol::tx::htlc::HtlcOutput;
 use tinderbox_protocol::{LeafId, TransferId};
 
 use crate::checks::{
     KeyPart, check_ecdsa, digest, gone, load_leaves, plan, rotate, tweaked, tweaks_by_leaf,
 };
 use crate::flow::{Frame, Inputs, Needs, Outcome, Plan, Prepared, Site};
+pub use crate::form::Form;
 use crate::job::OpenedTweak;
-use crate::package::{LeafJobs, TweakPackage};
+use crate::package::TweakPackage;
 use crate::refunds::{self, JobSet};
 use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::rows::{
     ClaimPhase, Details, FlowId, FlowRow, JobRow, KeyshareRow, LeafRefunds, Millis, NodeRow,
-    NodeStatus, Part, ReceiverRow, TransferKind, TransferLeafRow, TransferRow, TransferStatus,
+    NodeStatus, ReceiverRow, TransferKind, TransferLeafRow, TransferRow, TransferStatus,
 };
 use crate::secret::{SealedShare, StagedTweak};
 use crate::snapshot::Changes;
@@ -35,21 +33,6 @@ pub const MAX_LEAVES: usize = 1000;
 
 /// Leaves with their key shares, by id.
 pub type Leaves = BTreeMap<LeafId, (NodeRow, KeyshareRow)>;
-
-/// Which refunds the receivers get until they claim.
-#[derive(Clone, Debug)]
-pub enum Form {
-    /// One hop lower, to the receiver's identity key.
-    Plain,
-    /// Only the fee-less one, and only valid with the secret of this point.
-    Adaptor(PublicKey),
-    /// Hash-locked to the receiver.
-    Htlc(HtlcOutput),
-    /// Plain or hash-locked, leaf by leaf, as the sender chose.
-    PlainOrHtlc(HtlcOutput),
-    /// Valid only together with the leaf's output of the connector transaction.
-    Connector(BTreeMap<LeafId, Utxo>),
-}
 
 /// When the sender's tweaks are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,90 +247,6 @@ pub fn check_package(
         &package.user_signature,
         "transfer_package.user_signature",
     )
-}
-
-impl Form {
-    /// The refunds of a leaf, as they must be.
-    pub(crate) fn refunds(&self, node: &NodeRow, receiver: PublicKey) -> Result<RefundSet, Halt> {
-        let current = refunds::current_sequence(node)?;
-        let purpose = match self {
-            Self::Plain | Self::Adaptor(_) => return refunds::for_send(node, receiver),
-            Self::Htlc(htlc) | Self::PlainOrHtlc(htlc) => {
-                return crate::htlc::locked_refunds(node, htlc);
-            }
-            Self::Connector(connectors) => match connectors.get(&node.id) {
-                Some(connector) => RefundPurpose::CoopExit {
-                    current,
-                    receiver,
-                    connector: connector.clone(),
-                },
-                None => {
-                    return refuse(
-                        Reason::MissingField,
-                        format!("connector_tx has no output for leaf {}", node.id),
-                    );
-                }
-            },
-        };
-        refunds::made(node, &purpose)
-    }
-
-    /// A leaf's refunds without witnesses, and the jobs that sign them, if what was sent is what
-    /// must be.
-    ///
-    /// # Errors
-    /// A refusal that names what differs.
-    pub fn jobs(
-        &self,
-        site: &Site,
-        node: &NodeRow,
-        keyshare: &KeyshareRow,
-        receiver: PublicKey,
-        sent: &LeafJobs<'_>,
-    ) -> Result<(LeafRefunds, Vec<JobRow>), Halt> {
-        let set = match self {
-            Self::PlainOrHtlc(htlc) => crate::htlc::chosen(node, receiver, htlc, sent)?,
-            _ => self.refunds(node, receiver)?,
-        };
-        let Self::Adaptor(adaptor) = self else {
-            let jobs = refunds::half_signed(
-                site,
-                node,
-                &keyshare.public_shares,
-                node.owner_signing,
-                &set,
-                sent,
-            )?;
-            return Ok((refunds::unsigned(&set), jobs));
-        };
-        if sent.direct.is_some() || sent.direct_from_cpfp.is_some() {
-            return Err(Refusal::new(
-                Reason::MalformedField,
-                format!(
-                    "direct_leaves_to_send and direct_from_cpfp_leaves_to_send must be empty in a swap: leaf {}",
-                    node.id
-                ),
-            )
-            .with("leaf_id", node.id)
-            .into());
-        }
-        let job = refunds::half_signed_one(
-            site,
-            node.id,
-            Part::Cpfp,
-            &set.cpfp,
-            sent.cpfp,
-            node.verifying_key,
-            node.owner_signing,
-            &keyshare.public_shares,
-            Some(*adaptor),
-        )?;
-        let unsigned = LeafRefunds {
-            cpfp: set.cpfp.serialize(),
-            ..LeafRefunds::default()
-        };
-        Ok((unsigned, vec![job]))
-    }
 }
 
 impl Start<'_> {

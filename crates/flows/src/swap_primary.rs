@@ -56,17 +56,17 @@ pub struct SwapPrimaryRequest {
 pub(crate) fn fingerprint(
     leg: &[u8],
     transfer: &TransferId,
-    parties: [&PublicKey; 2],
-    adaptor: &PublicKey,
+    keys: &[&PublicKey],
     package: &TweakPackage,
 ) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(leg);
     hash.update(transfer.bytes16());
-    for key in parties.into_iter().chain([adaptor]) {
-        hash.update(key.serialize());
+    for key in keys {
+        hash.update(PublicKey::serialize(key));
     }
-    for job in &package.cpfp {
+    let fee_paying = package.direct.iter().chain(&package.direct_from_cpfp);
+    for job in package.cpfp.iter().chain(fee_paying) {
         hash.update(Sha256::digest(&job.tx));
         hash.update(job.share.share.0);
         let nonces = job.share.operators.values().chain([&job.share.commitment]);
@@ -99,6 +99,25 @@ pub(crate) fn check_clock(clock: Option<Millis>, time: Millis) -> Result<(), Hal
     }
 }
 
+/// Refuses a party that is no service provider, by this operator's own list: no coordinator makes
+/// one up. Not once there is a certificate: what everyone has agreed to stays agreed.
+pub(crate) fn check_provider(
+    frame: &Frame<'_>,
+    inputs: &Inputs,
+    provider: &PublicKey,
+) -> Result<(), Halt> {
+    if inputs.clock.is_none() || frame.site.providers.contains(provider) {
+        return Ok(());
+    }
+    refuse(
+        Reason::Disagreement,
+        format!(
+            "{provider} is not a service provider of operator {}: all operators must list it under ssps",
+            frame.site.me.identifier()
+        ),
+    )
+}
+
 impl SwapPrimaryRequest {
     /// Tells a retry from another request under the same id.
     #[must_use]
@@ -106,8 +125,7 @@ impl SwapPrimaryRequest {
         fingerprint(
             b"tinderbox/swap-primary/1",
             &self.transfer,
-            [&self.sender, &self.receiver],
-            &self.adaptor,
+            &[&self.sender, &self.receiver, &self.adaptor],
             &self.package,
         )
     }
@@ -120,6 +138,9 @@ impl Flow for SwapPrimaryRequest {
 
     fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
         check_clock(inputs.clock, self.now)?;
+        // Whoever knows the adaptor's secret can complete the refund, also after a return. It must
+        // not pay somebody of the sender's choice then.
+        check_provider(frame, inputs, &self.receiver)?;
         let receivers = receivers(&self.package, self.receiver);
         let request = Request::SwapPrimary(Box::new(self.clone())).encode()?;
         let started = Start {

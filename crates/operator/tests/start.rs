@@ -8,6 +8,7 @@ use common::{Network, PATIENCE, Wallet, public, secret};
 use tinderbox_operator::serve::{Operator, StartError};
 use tinderbox_rpc::ServiceError;
 use tinderbox_rpc::client;
+use tinderbox_rpc::proto::mock::QueryPreimageShareRequest;
 use tinderbox_rpc::proto::spark::query_nodes_request::Source;
 use tinderbox_rpc::proto::spark::subscribe_to_events_response::Event;
 use tinderbox_rpc::proto::spark::transfer_filter::Participant;
@@ -298,6 +299,28 @@ async fn wallet_starts_gets_addresses_and_sees_its_deposit() {
     }
     network.node.stop().await.unwrap();
     drop(network.folder);
+}
+
+/// Case 65: an operator whose configuration does not ask for the test controls does not know them, not
+/// even on a local network. That it cannot ask for them elsewhere is for the configuration's tests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn case_65_test_controls_are_unknown_where_nobody_asked_for_them() {
+    let mut network = Network::plan().await;
+    network.files[1].mock = false;
+    let running = network.start().await;
+    for (operator, code) in running.iter().zip([Code::NotFound, Code::Unimplemented]) {
+        let wallet = Wallet::connect(operator, &secret(77)).await;
+        let mut mock = client::mock(wallet.channel.clone());
+        let request = wallet.with(QueryPreimageShareRequest {
+            payment_hash: vec![9; 32],
+        });
+        let status = mock.query_preimage_share(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+    }
+    for operator in running {
+        operator.stop().await;
+    }
+    network.node.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

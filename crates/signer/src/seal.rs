@@ -108,22 +108,11 @@ pub(crate) fn seal_tweak(
     share: &[u8; 32],
 ) -> Result<StagedTweak, SignerError> {
     let leaf = leaf.bytes16();
-    let mut nonce = [0; 12];
-    OsRng.fill_bytes(&mut nonce);
-    let mut body = Zeroizing::new(*share);
-    let tag = Aes256Gcm::new(key.into())
-        .encrypt_in_place_detached(
-            &nonce.into(),
-            &tweak_context(epoch, &leaf),
-            body.as_mut_slice(),
-        )
-        .map_err(|_| SignerError::vault("a tweak cannot be sealed"))?;
     let mut sealed = Vec::with_capacity(77);
     sealed.push(FORMAT);
     sealed.extend(leaf);
-    sealed.extend(nonce);
-    sealed.extend(body.as_slice());
-    sealed.extend(tag);
+    append(&mut sealed, key, &tweak_context(epoch, &leaf), share)
+        .ok_or_else(|| SignerError::vault("a tweak cannot be sealed"))?;
     Ok(StagedTweak { epoch, sealed })
 }
 
@@ -131,22 +120,10 @@ pub(crate) fn seal_tweak(
 pub(crate) fn open_tweak(staged: &StagedTweak, key: &[u8; 32]) -> Option<Secret> {
     let (format, rest) = staged.sealed.split_first()?;
     let (leaf, rest) = rest.split_first_chunk::<16>()?;
-    let (nonce, rest) = rest.split_first_chunk::<12>()?;
-    let (body, rest) = rest.split_first_chunk::<32>()?;
-    let (tag, rest) = rest.split_first_chunk::<16>()?;
-    if *format != FORMAT || !rest.is_empty() {
+    if *format != FORMAT {
         return None;
     }
-    let mut body = Zeroizing::new(*body);
-    Aes256Gcm::new(key.into())
-        .decrypt_in_place_detached(
-            nonce.into(),
-            &tweak_context(staged.epoch, leaf),
-            body.as_mut_slice(),
-            tag.into(),
-        )
-        .ok()?;
-    Some(body)
+    open_appended(rest, key, &tweak_context(staged.epoch, leaf))
 }
 
 fn tweak_context(epoch: u64, leaf: &[u8; 16]) -> Vec<u8> {
@@ -160,21 +137,10 @@ pub(crate) fn seal_preimage(
     payment_hash: &[u8; 32],
     share: &[u8; 32],
 ) -> Result<SealedPreimage, SignerError> {
-    let mut nonce = [0; 12];
-    OsRng.fill_bytes(&mut nonce);
-    let mut body = Zeroizing::new(*share);
-    let tag = Aes256Gcm::new(key.into())
-        .encrypt_in_place_detached(
-            &nonce.into(),
-            &preimage_context(payment_hash),
-            body.as_mut_slice(),
-        )
-        .map_err(|_| SignerError::vault("a share of a preimage cannot be sealed"))?;
     let mut sealed = Vec::with_capacity(61);
     sealed.push(FORMAT);
-    sealed.extend(nonce);
-    sealed.extend(body.as_slice());
-    sealed.extend(tag);
+    append(&mut sealed, key, &preimage_context(payment_hash), share)
+        .ok_or_else(|| SignerError::vault("a share of a preimage cannot be sealed"))?;
     Ok(SealedPreimage(sealed))
 }
 
@@ -185,26 +151,43 @@ pub(crate) fn open_preimage(
     sealed: &SealedPreimage,
 ) -> Option<Secret> {
     let (format, rest) = sealed.0.split_first()?;
-    let (nonce, rest) = rest.split_first_chunk::<12>()?;
-    let (body, rest) = rest.split_first_chunk::<32>()?;
-    let (tag, rest) = rest.split_first_chunk::<16>()?;
-    if *format != FORMAT || !rest.is_empty() {
+    if *format != FORMAT {
         return None;
     }
-    let mut body = Zeroizing::new(*body);
-    Aes256Gcm::new(key.into())
-        .decrypt_in_place_detached(
-            nonce.into(),
-            &preimage_context(payment_hash),
-            body.as_mut_slice(),
-            tag.into(),
-        )
-        .ok()?;
-    Some(body)
+    open_appended(rest, key, &preimage_context(payment_hash))
 }
 
 fn preimage_context(payment_hash: &[u8; 32]) -> Vec<u8> {
     [PREIMAGE_DOMAIN, payment_hash].concat()
+}
+
+/// Appends nonce, ciphertext and tag of a secret under a random nonce.
+fn append(sealed: &mut Vec<u8>, key: &[u8; 32], context: &[u8], secret: &[u8; 32]) -> Option<()> {
+    let mut nonce = [0; 12];
+    OsRng.fill_bytes(&mut nonce);
+    let mut body = Zeroizing::new(*secret);
+    let tag = Aes256Gcm::new(key.into())
+        .encrypt_in_place_detached(&nonce.into(), context, body.as_mut_slice())
+        .ok()?;
+    sealed.extend(nonce);
+    sealed.extend(body.as_slice());
+    sealed.extend(tag);
+    Some(())
+}
+
+/// Opens what [`append`] has appended, with nothing behind it.
+fn open_appended(sealed: &[u8], key: &[u8; 32], context: &[u8]) -> Option<Secret> {
+    let (nonce, rest) = sealed.split_first_chunk::<12>()?;
+    let (body, rest) = rest.split_first_chunk::<32>()?;
+    let (tag, rest) = rest.split_first_chunk::<16>()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut body = Zeroizing::new(*body);
+    Aes256Gcm::new(key.into())
+        .decrypt_in_place_detached(nonce.into(), context, body.as_mut_slice(), tag.into())
+        .ok()?;
+    Some(body)
 }
 
 #[cfg(test)]

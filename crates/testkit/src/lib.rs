@@ -10,6 +10,7 @@
 pub mod chain;
 pub mod faults;
 pub mod hashlocks;
+pub mod legacy;
 pub mod owner;
 pub mod proxy;
 pub mod renewing;

@@ -9,10 +9,11 @@ use bitcoin::secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 use tinderbox_flows::flow::Site;
+use tinderbox_flows::form::Form;
 use tinderbox_flows::package::{TweakPackage, UserJob, UserShare};
 use tinderbox_flows::refunds;
 use tinderbox_flows::request::{ClaimRequest, DepositRequest, SendRequest};
-use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, TransferRow};
+use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, Part, TransferRow};
 use tinderbox_flows::swap_counter::SwapCounterRequest;
 use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::{
@@ -204,13 +205,29 @@ impl Owner {
         nonces: &mut impl Iterator<Item = NonceSet>,
         rng: &mut ChaCha20Rng,
     ) -> (Vec<UserJob>, Vec<UserJob>, Vec<UserJob>) {
+        self.jobs_under(site, leaves, &|_| None, nonces, rng)
+    }
+
+    /// The same, each under its adaptor if there is one.
+    #[allow(clippy::type_complexity, reason = "three lists of one kind")]
+    fn jobs_under(
+        &self,
+        site: &Site,
+        leaves: &[(&NodeRow, SecretKey, RefundSet)],
+        adaptor: &dyn Fn(Part) -> Option<PublicKey>,
+        nonces: &mut impl Iterator<Item = NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> (Vec<UserJob>, Vec<UserJob>, Vec<UserJob>) {
         let mut take = || nonces.next().expect("enough nonces were asked for");
         let mut lists = (Vec::new(), Vec::new(), Vec::new());
         for (node, key, set) in leaves {
-            let mut job = |tx| self.job(site, node, key, tx, take(), rng);
-            lists.0.push(job(&set.cpfp));
-            lists.1.extend(set.direct.as_ref().map(&mut job));
-            lists.2.push(job(&set.direct_from_cpfp));
+            let mut job =
+                |part, tx| self.job_under(site, node, key, tx, adaptor(part), take(), rng);
+            lists.0.push(job(Part::Cpfp, &set.cpfp));
+            let direct = set.direct.as_ref();
+            lists.1.extend(direct.map(|tx| job(Part::Direct, tx)));
+            let direct_from_cpfp = &set.direct_from_cpfp;
+            lists.2.push(job(Part::DirectFromCpfp, direct_from_cpfp));
         }
         lists
     }
@@ -246,7 +263,8 @@ impl Owner {
         rng: &mut ChaCha20Rng,
         refunds: &dyn Fn(&NodeRow) -> RefundSet,
     ) -> SendRequest {
-        let package = self.package_with(site, &id, nodes, receivers, None, nonces, rng, refunds);
+        let form = Form::Plain;
+        let package = self.package_with(site, &id, nodes, receivers, &form, nonces, rng, refunds);
         SendRequest {
             now,
             transfer: id,
@@ -271,10 +289,26 @@ impl Owner {
         nonces: Vec<NonceSet>,
         rng: &mut ChaCha20Rng,
     ) -> TweakPackage {
+        let form = adaptor.map_or(Form::Plain, Form::Adaptor);
+        self.package_as(site, id, nodes, receivers, &form, nonces, rng)
+    }
+
+    /// The same with refunds of this form; only plain ones, under adaptors or not.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn package_as(
+        &self,
+        site: &Site,
+        id: &TransferId,
+        nodes: &[NodeRow],
+        receivers: &BTreeMap<LeafId, PublicKey>,
+        form: &Form,
+        nonces: Vec<NonceSet>,
+        rng: &mut ChaCha20Rng,
+    ) -> TweakPackage {
         let refunds = |node: &NodeRow| {
             refunds::for_send(node, receivers[&node.id]).expect("leaf can be sent")
         };
-        self.package_with(site, id, nodes, receivers, adaptor, nonces, rng, &refunds)
+        self.package_with(site, id, nodes, receivers, form, nonces, rng, &refunds)
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is a fact of its own")]
@@ -284,7 +318,7 @@ impl Owner {
         id: &TransferId,
         nodes: &[NodeRow],
         receivers: &BTreeMap<LeafId, PublicKey>,
-        adaptor: Option<PublicKey>,
+        form: &Form,
         nonces: Vec<NonceSet>,
         rng: &mut ChaCha20Rng,
         refunds: &dyn Fn(&NodeRow) -> RefundSet,
@@ -294,14 +328,18 @@ impl Owner {
             .iter()
             .map(|node| (node, self.leaf_key(&node.id), refunds(node)))
             .collect();
-        let (cpfp, direct, direct_from_cpfp) = match adaptor {
-            None => self.jobs(site, &leaves, &mut nonces, rng),
-            Some(_) => {
+        let (cpfp, direct, direct_from_cpfp) = match form {
+            Form::Adaptor(adaptor) => {
                 let cpfp = leaves.iter().zip(nonces).map(|((node, key, set), nonces)| {
-                    self.job_under(site, node, key, &set.cpfp, adaptor, nonces, rng)
+                    self.job_under(site, node, key, &set.cpfp, Some(*adaptor), nonces, rng)
                 });
                 (cpfp.collect(), Vec::new(), Vec::new())
             }
+            Form::Adaptors(adaptors) => {
+                let adaptor = |part| adaptors.of(part);
+                self.jobs_under(site, &leaves, &adaptor, &mut nonces, rng)
+            }
+            _ => self.jobs(site, &leaves, &mut nonces, rng),
         };
         let mut per_operator: BTreeMap<OperatorIndex, Vec<package::SendLeafKeyTweak>> =
             BTreeMap::new();

@@ -1,14 +1,16 @@
-//! `docs/cases.md` names tests that exist, and every case that this release answers for has one.
+//! `docs/cases.md` names tests that exist, and every case that this release answers for has one, by
+//! its number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Cases that must have a test.
-const ANSWERED: [&str; 43] = [
+const ANSWERED: [&str; 51] = [
     "14", "15", "16", "17", "18", "19", "20", "21", "22", "23", "24", "25", "26", "27", "28", "29",
-    "30", "31", "32", "33", "34", "35", "36", "37", "38", "40", "41a", "41b", "41c", "52", "53",
-    "54", "55", "56", "57", "58", "59", "60", "64", "65", "66", "67", "68",
+    "30", "31", "32", "33", "34", "35", "36", "37", "38", "39", "40", "41", "41a", "41b", "41c",
+    "42", "43", "46", "47", "49", "50", "52", "53", "54", "55", "56", "57", "58", "59", "60", "64",
+    "65", "66", "67", "68",
 ];
 
 fn root() -> PathBuf {
@@ -27,25 +29,38 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Names of all functions in the sources.
-fn functions() -> BTreeSet<String> {
+/// All functions in the sources by name, with their descriptions.
+fn functions() -> BTreeMap<String, String> {
     let mut files = Vec::new();
     rust_files(&root().join("crates"), &mut files);
-    let mut names = BTreeSet::new();
+    let mut found = BTreeMap::<String, String>::new();
     for file in files {
         let text = fs::read_to_string(&file).expect("a source file");
-        for line in text.lines() {
-            let Some((_, rest)) = line.split_once("fn ") else {
-                continue;
-            };
-            let name: String = rest
-                .chars()
-                .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
-                .collect();
-            names.insert(name);
+        let mut description = String::new();
+        for line in text.lines().map(str::trim) {
+            if let Some(said) = line.strip_prefix("///") {
+                description.push_str(said);
+            } else if let Some((_, rest)) = line.split_once("fn ") {
+                let name: String = rest
+                    .chars()
+                    .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+                    .collect();
+                let said = std::mem::take(&mut description);
+                found.entry(name).or_default().push_str(&said);
+            } else if !line.starts_with("#[") {
+                description.clear();
+            }
         }
     }
-    names
+    found
+}
+
+/// True if a test has the number of a case in its name, or in its description after the word "case".
+fn carries(case: &str, test: &str, description: &str) -> bool {
+    let mut words = description.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let is_word = |word: &str| ["case", "cases"].contains(&word.to_lowercase().as_str());
+    test.starts_with(&format!("case_{case}_"))
+        || words.any(is_word) && words.any(|word| word == case)
 }
 
 /// The tests of each case in the document.
@@ -75,12 +90,12 @@ fn table() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn every_test_that_the_table_of_cases_names_exists() {
     let functions = functions();
-    assert!(functions.contains("every_test_that_the_table_of_cases_names_exists"));
+    assert!(functions.contains_key("every_test_that_the_table_of_cases_names_exists"));
     for (case, tests) in table() {
         assert!(!tests.is_empty(), "case {case} has no test");
         for test in tests {
             assert!(
-                functions.contains(&test),
+                functions.contains_key(&test),
                 "case {case}: no test is named {test}"
             );
         }
@@ -96,4 +111,22 @@ fn every_case_that_is_answered_for_has_a_row() {
             "docs/cases.md says nothing of case {case}"
         );
     }
+}
+
+#[test]
+fn every_case_has_a_test_that_carries_its_number() {
+    assert!(carries("14", "case_14_once", ""));
+    assert!(carries("28", "once", " Case 27 and 28: whoever dies."));
+    assert!(!carries("28", "once", " Of 28 leaves one."));
+    assert!(!carries("41", "case_41a_once", " Case 41a: a lie."));
+    let functions = functions();
+    let bare: Vec<String> = table()
+        .into_iter()
+        .filter(|(case, tests)| {
+            let carry = |test: &String| carries(case, test, &functions[test]);
+            !tests.iter().any(carry)
+        })
+        .map(|(case, _)| case)
+        .collect();
+    assert!(bare.is_empty(), "no test carries the number of {bare:?}");
 }

@@ -279,6 +279,51 @@ fn pure_crates_touch_no_clock_socket_disk_or_thread() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A file that no module names is not compiled, and nobody notices what it would have done.
+#[test]
+fn every_source_file_is_a_module_of_its_crate() {
+    let mut left_out = Vec::new();
+    for name in manifests().keys() {
+        for path in sources_of(name) {
+            let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else {
+                continue;
+            };
+            let stem = stem.to_string_lossy();
+            let (module, above) = match stem.as_ref() {
+                "lib" | "main" => continue,
+                // `a/mod.rs` is named beside `a`, anything else beside itself or in `folder.rs`.
+                "mod" => (folder.file_name(), folder.parent()),
+                _ => (path.file_stem(), Some(folder)),
+            };
+            let (Some(module), Some(above)) = (module, above) else {
+                continue;
+            };
+            if above.ends_with("src/bin") {
+                continue;
+            }
+            let line = format!("mod {};", module.to_string_lossy());
+            let named = ["mod.rs", "lib.rs", "main.rs"]
+                .map(|file| above.join(file))
+                .into_iter()
+                .chain([above.with_extension("rs")])
+                .filter(|file| file.exists())
+                .any(|file| {
+                    let text = read(&file);
+                    let mut lines = text.lines().map(str::trim);
+                    lines.any(|found| found == line || found.ends_with(&format!(" {line}")))
+                });
+            if !named {
+                left_out.push(path.display().to_string());
+            }
+        }
+    }
+    assert!(
+        left_out.is_empty(),
+        "no module names these files:\n{}",
+        left_out.join("\n")
+    );
+}
+
 #[test]
 fn no_source_file_is_longer_than_a_person_reads_at_once() {
     let mut long = Vec::new();

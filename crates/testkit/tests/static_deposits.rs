@@ -361,8 +361,9 @@ async fn refund_is_registered_everywhere_before_any_share_or_not_at_all() {
     assert_eq!(swaps(&scene).len(), 1);
 }
 
+/// Case 49: once the leaf is paid, nobody else gets the output, also not through a reorganisation.
 #[tokio::test(start_paused = true)]
-async fn swap_gives_the_leaf_and_the_output_together() {
+async fn case_49_swap_gives_the_leaf_and_the_output_together_and_once() {
     let mut scene = scene(4).await;
     let address = scene.deposit_address(OWNER, true).await;
     let outpoint = scene.pay_deep(&address.script, VALUE);
@@ -387,7 +388,6 @@ async fn swap_gives_the_leaf_and_the_output_together() {
     let leaf = scene.node(0, &scene.leaf(1));
     assert_eq!(leaf.status, NodeStatus::Available);
     assert_eq!(leaf.owner, scene.owner(OWNER).identity());
-    // Case 49: the output is gone for everybody else, and stays so through a reorganisation.
     for _ in 0..2 {
         let refund = owners_refund(&mut scene, &address, outpoint, VALUE, 300).await;
         let refusal = refused(&scene, 1, refund.request()).await;

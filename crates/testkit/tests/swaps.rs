@@ -324,6 +324,23 @@ async fn provider_that_one_operator_does_not_list_is_refused() {
     swap.ends_in_an_exchange(leaf).await;
 }
 
+/// Whoever knows the adaptor's secret can complete the refund, also after a return: it must not pay
+/// somebody of the sender's choice, who would race the leaf's next owner.
+#[tokio::test(start_paused = true)]
+async fn offer_to_whom_an_operator_does_not_list_is_refused() {
+    let mut swap = Swap::new(16).await;
+    let provider = swap.scene.owner(1).identity();
+    let offer = swap.offered().await;
+    swap.scene.list_providers(2, &[]);
+    let refusal = swap.refused(0, primary(&offer)).await;
+    assert_eq!(refusal.reason, Reason::Disagreement, "{refusal}");
+    swap.scene.heal().await;
+    assert_eq!(swap.status(swap.offer), None);
+    swap.scene.list_providers(2, &[provider]);
+    swap.done(0, primary(&offer)).await;
+    swap.scene.check();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_no_offer_is_not_answered() {
     let mut swap = Swap::standing(7).await;

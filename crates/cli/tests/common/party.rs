@@ -8,6 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use tinderbox_devnet::DevNet;
 use tinderbox_flows::flow::Site;
+use tinderbox_flows::form::{Adaptors, Form};
 use tinderbox_flows::package::{TweakPackage, UserJob};
 use tinderbox_flows::rows::{
     Details, FlowId, KeyshareId, LeafRefunds, Millis, NodeRow, NodeStatus, NodeTxs, TransferKind,
@@ -202,16 +203,28 @@ impl Party {
         to: PublicKey,
         adaptor: PublicKey,
     ) -> StartTransferRequest {
+        let form = Form::Adaptor(adaptor);
+        self.leg_as(operator, nodes, to, &form).await
+    }
+
+    /// One leg of a swap with all of `nodes`, its refunds of this form.
+    pub(crate) async fn leg_as(
+        &mut self,
+        operator: usize,
+        nodes: &[NodeRow],
+        to: PublicKey,
+        form: &Form,
+    ) -> StartTransferRequest {
         let ids: Vec<LeafId> = nodes.iter().map(|node| node.id).collect();
         let nonces = self.nonces(operator, &ids, true).await;
         let receivers = ids.iter().map(|leaf| (*leaf, to)).collect();
         let id = fresh();
-        let package = self.owner.package(
+        let package = self.owner.package_as(
             &self.site,
             &id,
             nodes,
             &receivers,
-            Some(adaptor),
+            form,
             nonces,
             &mut self.rng,
         );
@@ -257,6 +270,43 @@ impl Party {
         let mut service = client::ssp(caller.channel.clone());
         let reply = service.initiate_counter_transfer(request).await?;
         Ok(reply.into_inner())
+    }
+}
+
+/// Swaps by the older protocol.
+impl Party {
+    /// Offers leaves for others.
+    pub(crate) async fn legacy_offer(
+        &mut self,
+        operator: usize,
+        transfer: &StartTransferRequest,
+    ) -> Result<StartTransferResponse, Status> {
+        let caller = &mut self.callers[operator];
+        let request = caller.with(transfer.clone());
+        Ok(caller.spark.start_leaf_swap_v2(request).await?.into_inner())
+    }
+
+    /// Answers an offer, as a provider.
+    pub(crate) async fn legacy_answer(
+        &mut self,
+        operator: usize,
+        transfer: &StartTransferRequest,
+        adaptors: Adaptors,
+        swap_id: &str,
+    ) -> Result<CounterLeafSwapResponse, Status> {
+        let point = |point: Option<PublicKey>| {
+            point.map_or_else(Vec::new, |point| point.serialize().to_vec())
+        };
+        let caller = &mut self.callers[operator];
+        let request = caller.with(CounterLeafSwapRequest {
+            transfer: Some(transfer.clone()),
+            swap_id: swap_id.to_owned(),
+            adaptor_public_key: point(Some(adaptors.cpfp)),
+            direct_adaptor_public_key: point(adaptors.direct),
+            direct_from_cpfp_adaptor_public_key: point(adaptors.direct_from_cpfp),
+        });
+        let mut service = client::ssp(caller.channel.clone());
+        Ok(service.counter_leaf_swap_v2(request).await?.into_inner())
     }
 }
 

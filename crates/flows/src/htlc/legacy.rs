@@ -12,12 +12,11 @@ use sha2::{Digest, Sha256};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::{Network, TransferId};
 
-use super::{check_slot, lock_of, reveal, share_of};
+use super::{check_slot, finish_revealed, lock_of, reveal, share_of};
 use crate::checks::{digest, load_leaves};
 use crate::flow::{
     Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
 };
-use crate::give_back;
 use crate::package::TweakPackage;
 use crate::refunds;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
@@ -29,9 +28,7 @@ use crate::rows::{
 };
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
-use crate::start::{self, Form, Settle, check_spendable, held};
-
-const SETTLE: Settle = Settle::Later(TransferStatus::SenderInitiated);
+use crate::start::{self, Form, check_spendable, held};
 
 /// Give the preimage for leaves whose tweaks follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,27 +251,10 @@ impl Flow for LegacyReceiveRequest {
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
         let share = self.share(frame)?;
-        let Some(mut lock) = lock_of(frame, &self.transfer)? else {
-            return crate::checks::gone("the hash lock", row);
+        let known = |lock: &mut HashLockRow, preimage| {
+            lock.end(HashLockState::Shared(preimage), self.now);
         };
-        let mut changes = match reveal::check(&share, outcome.secret.as_ref())? {
-            Some(preimage) => {
-                lock.end(HashLockState::Shared(preimage), self.now);
-                let (_, mut changes) =
-                    start::finish(frame, row, &self.transfer, SETTLE, self.now, outcome)?;
-                changes.put(frame.rows, &lock)?;
-                changes
-            }
-            // The shares were of something else: whoever stored them gets nothing.
-            None => {
-                let mut changes = Changes::new();
-                let mut transfer = held(frame, &self.transfer, row)?;
-                give_back::finish(frame, &mut transfer, self.now, &mut changes)?;
-                changes
-            }
-        };
-        changes.delete::<PreimageShareRow>(frame.rows, self.payment_hash)?;
-        Ok(changes)
+        finish_revealed(frame, row, outcome, &self.transfer, &share, self.now, known)
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
@@ -289,5 +269,70 @@ impl Flow for LegacyReceiveRequest {
 
     fn now(&self) -> Millis {
         self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::{SECP256K1, SecretKey};
+
+    use super::*;
+    use crate::rows::FlowId;
+    use crate::snapshot::Snapshot;
+
+    /// Case 43: the older form gives the preimage before the tweaks are there, so no operator takes
+    /// part in it on a network with money, whatever its coordinator serves.
+    #[test]
+    fn case_43_preimage_is_not_given_for_a_promise_outside_local_networks() {
+        let key = |byte| SecretKey::from_slice(&[byte; 32]).unwrap();
+        let request = LegacyReceiveRequest {
+            now: Millis(1),
+            transfer: TransferId::from_bytes16([1; 16]),
+            sender: key(1).public_key(SECP256K1),
+            receiver: key(2).public_key(SECP256K1),
+            payment_hash: [3; 32],
+            refunds: TweakPackage {
+                cpfp: Vec::new(),
+                direct: Vec::new(),
+                direct_from_cpfp: Vec::new(),
+                tweaks: BTreeMap::new(),
+                user_signature: Vec::new(),
+                hash_variant: 1,
+            },
+        };
+        for network in [
+            Network::Mainnet,
+            Network::Testnet,
+            Network::Signet,
+            Network::Regtest,
+            Network::Local,
+        ] {
+            let site = Site {
+                me: OperatorIndex(0),
+                operators: vec![key(4).public_key(SECP256K1)],
+                threshold: 1,
+                network,
+                deposit_confirmations: 3,
+                exit_confirmations: 1,
+                providers: Vec::new(),
+            };
+            let rows = Snapshot::new();
+            let frame = Frame {
+                flow: FlowId([0; 16]),
+                coordinator: OperatorIndex(0),
+                site: &site,
+                rows: &rows,
+            };
+            let is_local = matches!(network, Network::Regtest | Network::Local);
+            match request.prepare(&frame, &Inputs::default()) {
+                Err(Halt::Refuse(refusal)) => {
+                    assert!(!is_local, "{refusal}");
+                    assert_eq!(refusal.reason, Reason::MissingField, "{network}");
+                }
+                // It goes on to look at rows.
+                Err(Halt::Miss(_)) => assert!(is_local, "{network}"),
+                Ok(_) => panic!("no row is there"),
+            }
+        }
     }
 }

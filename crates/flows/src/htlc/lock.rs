@@ -10,11 +10,10 @@ use tinderbox_protocol::bolt11::LightningInvoice;
 use tinderbox_protocol::tx::htlc::HtlcOutput;
 use tinderbox_protocol::{LeafId, Sats, TransferId};
 
-use super::{check_slot, lock_of, reveal, share_of};
+use super::{check_slot, finish_revealed, lock_of, reveal, share_of};
 use crate::flow::{
     Flow, Frame, Inputs, Needs, Outcome, Output, Plan, Prepared, Revealed, Site, Touch,
 };
-use crate::give_back;
 use crate::package::{TweakPackage, UserJob};
 use crate::refunds;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
@@ -394,29 +393,11 @@ impl Flow for HashLockRequest {
                 start::finish(frame, row, &self.transfer, SETTLE, self.now, outcome)?;
             return Ok(changes);
         };
-        let Some(mut lock) = lock_of(frame, &self.transfer)? else {
-            return crate::checks::gone("the hash lock", row);
+        let known = |lock: &mut HashLockRow, preimage| {
+            lock.state = HashLockState::Revealed(preimage);
+            lock.updated = self.now;
         };
-        let preimage = reveal::check(&share, outcome.secret.as_ref())?;
-        let mut changes = match preimage {
-            Some(preimage) => {
-                lock.state = HashLockState::Revealed(preimage);
-                lock.updated = self.now;
-                let (_, mut changes) =
-                    start::finish(frame, row, &self.transfer, SETTLE, self.now, outcome)?;
-                changes.put(frame.rows, &lock)?;
-                changes
-            }
-            // The shares were of something else: whoever stored them gets nothing.
-            None => {
-                let mut changes = Changes::new();
-                let mut transfer = held(frame, &self.transfer, row)?;
-                give_back::finish(frame, &mut transfer, self.now, &mut changes)?;
-                changes
-            }
-        };
-        changes.delete::<PreimageShareRow>(frame.rows, self.payment_hash)?;
-        Ok(changes)
+        finish_revealed(frame, row, outcome, &self.transfer, &share, self.now, known)
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {

@@ -37,15 +37,19 @@ use tinderbox_protocol::timelock::RENEW_BELOW;
 use tinderbox_protocol::tx::htlc::HtlcOutput;
 use tinderbox_protocol::{LeafId, LeafSequence, TransferId};
 
-use crate::flow::Frame;
+use crate::checks::gone;
+use crate::flow::{Frame, Outcome};
+use crate::give_back;
 use crate::package::LeafJobs;
 use crate::refunds;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::rows::{
-    Details, HashLockRow, HashLockState, HashSlotRow, Millis, NodeRow, PreimageShareRow,
+    Details, FlowRow, HashLockRow, HashLockState, HashSlotRow, Millis, NodeRow, PreimageShareRow,
     TransferRow,
 };
+use crate::secret::Preimage;
 use crate::snapshot::Changes;
+use crate::start::{self, Settle};
 
 /// The hash lock of a transfer, if it has one.
 ///
@@ -177,6 +181,40 @@ fn free_slot(frame: &Frame<'_>, lock: &HashLockRow, changes: &mut Changes) -> Re
         changes.delete::<HashSlotRow>(frame.rows, id)?;
     }
     Ok(())
+}
+
+/// Ends a start that gave its shares of the preimage away: the transfer stands with its lock in the
+/// state that `known` makes of the preimage, or, if the shares were of something else, goes back;
+/// whoever stored them gets nothing.
+fn finish_revealed(
+    frame: &Frame<'_>,
+    row: &FlowRow,
+    outcome: &Outcome,
+    transfer: &TransferId,
+    share: &PreimageShareRow,
+    now: Millis,
+    known: impl FnOnce(&mut HashLockRow, Preimage),
+) -> Result<Changes, Halt> {
+    let Some(mut lock) = lock_of(frame, transfer)? else {
+        return gone("the hash lock", row);
+    };
+    let mut held = start::held(frame, transfer, row)?;
+    let mut changes = match reveal::check(share, outcome.secret.as_ref())? {
+        Some(preimage) => {
+            known(&mut lock, preimage);
+            let settle = Settle::Later(held.status);
+            let (_, mut changes) = start::finish(frame, row, transfer, settle, now, outcome)?;
+            changes.put(frame.rows, &lock)?;
+            changes
+        }
+        None => {
+            let mut changes = Changes::new();
+            give_back::finish(frame, &mut held, now, &mut changes)?;
+            changes
+        }
+    };
+    changes.delete::<PreimageShareRow>(frame.rows, share.payment_hash)?;
+    Ok(changes)
 }
 
 /// Undoes what the start of a hash lock wrote, after a refusal.

@@ -8,16 +8,15 @@ use serde::{Deserialize, Serialize};
 use tinderbox_protocol::TransferId;
 
 use super::lock_of;
-use crate::checks::{digest, gone, plan};
+use crate::checks::{digest, gone};
 use crate::flow::{Flow, Frame, Inputs, Needs, Outcome, Plan, Prepared, Site, Touch};
-use crate::refunds::JobSet;
 use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::Request;
 use crate::rows::{FlowRow, HashLockRow, HashLockState, Millis, NodeStatus, TransferStatus};
 use crate::secret::{Preimage, SealedShare};
 use crate::settle;
 use crate::snapshot::Changes;
-use crate::start::{held, leaves_of, parts, send_tweak, transfer};
+use crate::start::{held, transfer};
 
 /// Settle a transfer with its preimage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +91,7 @@ impl Flow for PreimageRequest {
             );
         };
         let status = TransferStatus::SenderKeyTweakPending;
-        let held = settle::hold(frame, transfer, status)?;
+        let held = settle::hold(frame, transfer, status, &lock.jobs)?;
         // The preimage must not be given away for leaves that the sender has taken on chain.
         if let Some((node, _)) = held
             .leaves
@@ -111,34 +110,19 @@ impl Flow for PreimageRequest {
         }
         let request = Request::Preimage(Box::new(self.clone())).encode()?;
         let digest = digest(&request, held.tweaks(), &lock.jobs);
-        let set = JobSet::of(&lock.jobs);
-        let tweak = |leaf: &_| send_tweak(&held.transfer, leaf);
-        let keys = plan(
-            frame.site,
-            &lock.jobs,
-            parts(&held.leaves, &set, tweak, false),
-        )
-        .keys;
         let mut changes = Changes::new();
         changes.put(frame.rows, &held.transfer)?;
         Ok(Prepared {
             changes,
             digest,
             jobs: lock.jobs,
-            keys,
+            keys: held.keys,
         })
     }
 
     fn commit(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Plan, Halt> {
         let transfer = held(frame, &self.transfer, row)?;
-        let leaves = leaves_of(frame, &transfer)?;
-        let set = JobSet::of(&row.jobs);
-        let tweak = |leaf: &_| send_tweak(&transfer, leaf);
-        Ok(plan(
-            frame.site,
-            &row.jobs,
-            parts(&leaves, &set, tweak, false),
-        ))
+        settle::commit(frame, &transfer, &row.jobs)
     }
 
     fn apply(
@@ -156,11 +140,7 @@ impl Flow for PreimageRequest {
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
         let mut transfer = held(frame, &self.transfer, row)?;
         let mut lock = self.lock(frame, row)?;
-        let set = JobSet::of(&row.jobs);
-        for leaf in &mut transfer.leaves {
-            // Without a signature the receiver still can claim, which makes a new one.
-            leaf.intermediate = set.signed(&leaf.leaf, &leaf.intermediate, outcome)?;
-        }
+        settle::sign(&mut transfer, row, outcome)?;
         let mut changes = Changes::new();
         settle::finish(frame, &mut transfer, self.now, &mut changes)?;
         lock.end(HashLockState::Shared(self.preimage.clone()), self.now);

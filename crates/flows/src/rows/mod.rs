@@ -10,6 +10,7 @@ mod keyshare;
 mod node;
 mod notice;
 mod setting;
+mod swap;
 mod transfer;
 mod utxo;
 mod utxo_swap;
@@ -26,6 +27,7 @@ pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};
 pub use setting::{Privacy, SettingRow};
+pub use swap::SwapOfferRow;
 pub use transfer::{
     ClaimPhase, Details, LeafRefunds, ReceiverRow, TransferKind, TransferLeafRow, TransferRow,
     TransferStatus,

@@ -96,6 +96,31 @@ pub enum Details {
         /// Id of the swap's row.
         swap: Vec<u8>,
     },
+    /// Kinds [`TransferKind::LegacySwap`] and [`TransferKind::LegacyCounterSwap`].
+    LegacySwap {
+        /// The other leg, once there is one.
+        other: Option<TransferId>,
+    },
+}
+
+impl Details {
+    /// The other leg of a leaf swap, once there is one.
+    #[must_use]
+    pub const fn other_leg(&self) -> Option<TransferId> {
+        match self {
+            Self::Swap { other, .. } | Self::LegacySwap { other } => *other,
+            _ => None,
+        }
+    }
+
+    /// The same with another other leg, or none; nothing changes unless it is a leg of a leaf swap.
+    #[must_use]
+    pub fn with_other_leg(mut self, leg: Option<TransferId>) -> Self {
+        if let Self::Swap { other, .. } | Self::LegacySwap { other } = &mut self {
+            *other = leg;
+        }
+        self
+    }
 }
 
 /// How far a receiver's claim is.

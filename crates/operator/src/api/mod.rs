@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`error`] | refusals as status codes |
 //! | [`view`] | rows with everything that belongs to them, settled before they are shown |
-//! | [`deposit`], [`commitments`], [`transfer`], [`renew`], [`htlc`], [`query`], [`events`], [`settings`] | capabilities |
+//! | [`deposit`], [`commitments`], [`transfer`], [`renew`], [`exit_trees`], [`htlc`], [`query`], [`events`], [`settings`] | capabilities |
 //! | [`dispatch`] | what happens around every handler |
 //! | [`idempotency`] | a request that is sent again gets the answer that it got |
 //! | [`authn`], [`service`], [`ssp`], [`token`], [`mock`] | the services of the contract |
@@ -18,6 +18,7 @@ pub mod deposit;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+pub mod exit_trees;
 pub mod htlc;
 pub mod idempotency;
 pub mod mock;

@@ -9,11 +9,13 @@ use tinderbox_rpc::validate::Validate;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, ApiError, commitments, deposit, dispatch, events, htlc, query, renew, settings, transfer,
+    Api, ApiError, commitments, deposit, dispatch, events, exit_trees, htlc, query, renew,
+    settings, transfer,
 };
 use crate::convert::spark::{
     ClaimTransferRequest, ClaimTransferResponse, ClaimTransferSignRefundsRequest,
-    ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest,
+    ClaimTransferSignRefundsResponse, ClaimTransferTweakKeysRequest, CooperativeExitRequest,
+    CooperativeExitResponse, ExitSingleNodeTreesRequest, ExitSingleNodeTreesResponse,
     FinalizeDepositTreeCreationRequest, FinalizeDepositTreeCreationResponse,
     FinalizeNodeSignaturesRequest, FinalizeNodeSignaturesResponse, FinalizeTransferResponse,
     FinalizeTransferWithTransferPackageRequest, GenerateDepositAddressRequest,
@@ -37,7 +39,6 @@ use crate::convert::spark::{
     StorePreimageShareV2Request, SubscribeToEventsRequest, SubscribeToEventsResponse,
     TransferFilter, UpdateWalletSettingRequest, UpdateWalletSettingResponse,
 };
-use crate::convert::spark::{CooperativeExitRequest, CooperativeExitResponse};
 
 /// The service that wallets talk to.
 #[derive(Clone)]
@@ -304,6 +305,18 @@ impl Contract for SparkService {
     async fn renew_leaf(&self, request: Request<RenewLeafRequest>) -> Answer<RenewLeafResponse> {
         self.call_once("renew_leaf", request, renew::renew_leaf)
             .await
+    }
+
+    async fn exit_single_node_trees(
+        &self,
+        request: Request<ExitSingleNodeTreesRequest>,
+    ) -> Answer<ExitSingleNodeTreesResponse> {
+        self.call(
+            "exit_single_node_trees",
+            request,
+            exit_trees::exit_single_node_trees,
+        )
+        .await
     }
 
     async fn store_preimage_share(

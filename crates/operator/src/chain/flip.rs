@@ -106,6 +106,9 @@ impl Duties {
         ) else {
             return Ok(());
         };
+        if tree.status != TreeStatus::Pending {
+            return Ok(());
+        }
         for key in utxos {
             let _ = work.rows.get::<UtxoRow>(key.id)?;
         }

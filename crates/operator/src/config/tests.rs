@@ -40,7 +40,7 @@ fn good_file_is_accepted_and_survives_being_written_again() {
 }
 
 #[test]
-fn unknown_key_is_an_error_that_names_it() {
+fn case_65_unknown_key_is_an_error_that_names_it() {
     let error = ConfigFile::parse(&format!("colour = 3\n{}", good())).unwrap_err();
     assert!(error.to_string().contains("colour"), "{error}");
     let error = ConfigFile::parse(&good().replace("[listen]", "[listen]\nlisten = 1")).unwrap_err();
@@ -72,7 +72,7 @@ fn minority_threshold_is_refused() {
 }
 
 #[test]
-fn published_keys_are_refused_on_every_real_network() {
+fn case_65_published_keys_are_refused_on_every_real_network() {
     for network in ["mainnet", "testnet", "signet"] {
         let bad = problems(&good().replace("regtest", network));
         assert_eq!(
@@ -89,7 +89,7 @@ fn published_keys_are_refused_on_every_real_network() {
 }
 
 #[test]
-fn mock_service_is_refused_outside_local_networks() {
+fn case_65_mock_service_is_refused_outside_local_networks() {
     let text = good().replace("index = 0", "index = 0\nmock = true");
     assert!(ConfigFile::parse(&text).unwrap().check().unwrap().mock);
     assert!(

@@ -12,6 +12,7 @@ mod coins;
 mod deposits;
 mod exit;
 mod hashlocks;
+mod legacy;
 mod liar;
 mod locks;
 mod network;

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use tinderbox_flows::refunds;
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{
-    Details, Millis, NodeRow, NodeStatus, TransferKind, TransferRow, TransferStatus,
+    Millis, NodeRow, NodeStatus, TransferKind, TransferRow, TransferStatus,
 };
 use tinderbox_protocol::TransferId;
 
@@ -124,9 +124,14 @@ pub(super) fn check<'a>(transfers: impl Iterator<Item = &'a TransferRow>) -> Opt
         transfers.map(|row| (row.id, row)).collect();
     transfers.values().find_map(|row| {
         let id = row.id;
-        let Details::Swap { adaptor, other } = row.details else {
-            return None;
+        let (is_offer, pair) = match row.kind {
+            TransferKind::PrimarySwap => (true, TransferKind::CounterSwap),
+            TransferKind::LegacySwap => (true, TransferKind::LegacyCounterSwap),
+            TransferKind::CounterSwap => (false, TransferKind::PrimarySwap),
+            TransferKind::LegacyCounterSwap => (false, TransferKind::LegacySwap),
+            _ => return None,
         };
+        let other = row.details.other_leg();
         let happened = matches!(
             row.status,
             TransferStatus::SenderKeyTweaked | TransferStatus::Completed
@@ -134,7 +139,7 @@ pub(super) fn check<'a>(transfers: impl Iterator<Item = &'a TransferRow>) -> Opt
         if row.held.is_some() || row.status == TransferStatus::ApplyingSenderKeyTweak {
             return Some(format!("leg {id} is held by nothing"));
         }
-        if row.kind == TransferKind::PrimarySwap && !happened {
+        if is_offer && !happened {
             return other.map(|_| format!("offer {id} names an answer and has not happened"));
         }
         if !happened {
@@ -143,12 +148,8 @@ pub(super) fn check<'a>(transfers: impl Iterator<Item = &'a TransferRow>) -> Opt
         let Some(other) = other.and_then(|other| transfers.get(&other)) else {
             return Some(format!("leg {id} happened alone"));
         };
-        let fits = other.details
-            == Details::Swap {
-                adaptor,
-                other: Some(id),
-            }
-            && other.kind != row.kind
+        let fits = other.details == row.details.clone().with_other_leg(Some(id))
+            && other.kind == pair
             && other.total() == row.total()
             && other.receiver(&row.sender).is_some()
             && row.receiver(&other.sender).is_some()

@@ -85,6 +85,7 @@ async fn claimed_by_liars(seed: u64) -> Option<(Scene, tinderbox_protocol::Trans
     Some((scene, id))
 }
 
+/// Cases 17 and 41c: it is named, and with fresh nonces others sign.
 #[tokio::test(start_paused = true)]
 async fn case_41c_wrong_share_after_the_certificate_is_named_and_a_retry_completes_the_claim() {
     let mut met = 0;

@@ -10,6 +10,7 @@ mod messages;
 mod partition;
 mod races;
 mod requests;
+mod switches;
 
 use tinderbox_flows::flow::Outcome;
 use tinderbox_flows::refusal::Refusal;

@@ -102,6 +102,46 @@ async fn shares_of_another_number_pay_nobody() {
     );
 }
 
+/// Case 43: whoever does not hand in its tweaks, all of them, gets no preimage and sends nothing.
+#[tokio::test(start_paused = true)]
+async fn case_43_receive_without_the_senders_tweaks_makes_no_transfer_and_shows_no_preimage() {
+    let mut scene = scene(46).await;
+    deposit(&mut scene, &PREIMAGE, 100).await;
+    let id = scene.transfer_id();
+    let leaf = scene.leaf(0);
+    let mode = LockMode::Receive;
+    let good = scene
+        .hash_lock(id, (0, 1), &[leaf], &PREIMAGE, mode, Refunds::Plain)
+        .await;
+    let mut without = good.clone();
+    without.package.tweaks.clear();
+    without.package.user_signature.clear();
+    let mut but_one = good.clone();
+    but_one.package.tweaks.pop_last();
+    let mut unsigned = good.clone();
+    unsigned.package.user_signature.pop();
+    for wrong in [without, but_one, unsigned] {
+        for operator in 0..OPERATORS {
+            let request = Request::HashLock(Box::new(wrong.clone()));
+            let refusal = refused(&scene, operator, request).await;
+            let reasons = [Reason::MissingField, Reason::BadSignature];
+            assert!(reasons.contains(&refusal.reason), "{refusal}");
+        }
+        scene.heal().await;
+        for operator in 0..OPERATORS {
+            assert!(scene.transfer(operator, id).is_none());
+            assert!(scene.lock(operator, id).is_none());
+            let share = scene.preimage_share(operator, &PREIMAGE).unwrap();
+            assert_eq!(share.held, None, "not given away");
+        }
+        assert_is_free(&mut scene);
+        scene.check();
+    }
+    done(&scene, 0, Request::HashLock(Box::new(good))).await;
+    let revealed = HashLockState::Revealed(PREIMAGE);
+    assert_is(&scene, id, TransferStatus::SenderKeyTweakPending, &revealed);
+}
+
 /// Case 43: a coordinator that lies gets no share of the preimage without everybody's yes.
 #[tokio::test(start_paused = true)]
 async fn case_43_no_share_of_a_preimage_leaves_before_the_certificate() {

@@ -1,5 +1,6 @@
 //! `store_preimage_share`, `store_preimage_share_v2`.
 
+use bitcoin::secp256k1::PublicKey;
 use tinderbox_flows::htlc::store::{StorePreimageRequest, checked_row};
 use tinderbox_flows::record::Row;
 use tinderbox_flows::refusal::{Reason, Refusal};
@@ -22,11 +23,7 @@ pub async fn store_preimage_share_v2(
     request: StorePreimageShareV2Request,
 ) -> Result<(), ApiError> {
     caller.require()?;
-    let payment_hash = bytes32("payment_hash", &request.payment_hash)?;
-    let owner = public_key(
-        "user_identity_public_key",
-        &request.user_identity_public_key,
-    )?;
+    let (payment_hash, owner) = whose(&request.payment_hash, &request.user_identity_public_key)?;
     if is_stored(&api, &payment_hash).await? {
         return Ok(());
     }
@@ -45,6 +42,12 @@ pub async fn store_preimage_share_v2(
     }
 }
 
+/// The payment hash, and who is paid.
+fn whose(payment_hash: &[u8], owner: &[u8]) -> Result<([u8; 32], PublicKey), Refusal> {
+    let payment_hash = bytes32("payment_hash", payment_hash)?;
+    Ok((payment_hash, public_key("user_identity_public_key", owner)?))
+}
+
 async fn is_stored(api: &Api, payment_hash: &[u8; 32]) -> Result<bool, ApiError> {
     let row = api.tables.get::<PreimageShareRow>(*payment_hash).await?;
     Ok(row.is_some_and(|row| row.held.is_none()))
@@ -57,11 +60,7 @@ pub async fn store_preimage_share(
     request: StorePreimageShareRequest,
 ) -> Result<(), ApiError> {
     caller.require()?;
-    let payment_hash = bytes32("payment_hash", &request.payment_hash)?;
-    let owner = public_key(
-        "user_identity_public_key",
-        &request.user_identity_public_key,
-    )?;
+    let (payment_hash, owner) = whose(&request.payment_hash, &request.user_identity_public_key)?;
     let share = request
         .preimage_share
         .ok_or_else(|| missing("preimage_share"))?;
