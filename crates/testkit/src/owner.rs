@@ -12,7 +12,7 @@ use tinderbox_flows::flow::Site;
 use tinderbox_flows::package::{TweakPackage, UserJob, UserShare};
 use tinderbox_flows::refunds;
 use tinderbox_flows::request::{ClaimRequest, DepositRequest, SendRequest};
-use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, TransferRow};
+use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, TransferLeafRow, TransferRow};
 use tinderbox_flows::swap_counter::SwapCounterRequest;
 use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::{
@@ -351,7 +351,7 @@ impl Owner {
         }
     }
 
-    fn deal(
+    pub(crate) fn deal(
         &self,
         site: &Site,
         secret: &SecretScalar,
@@ -420,6 +420,13 @@ impl Owner {
         })
     }
 
+    /// What leads from the key that the sender gave to the receiver's own.
+    pub(crate) fn claim_secret(&self, row: &TransferLeafRow) -> Option<SecretScalar> {
+        let plain = ecies::decrypt(&self.identity, &row.secret_cipher).ok()?;
+        let received = SecretScalar::try_from_be_bytes(&plain).ok()?;
+        received.sub(&scalar(&self.leaf_key(&row.leaf))).ok()
+    }
+
     /// A claim of this receiver's leaves. `None` if a ciphertext does not open.
     pub fn claim(
         &self,
@@ -436,10 +443,8 @@ impl Owner {
             BTreeMap::new();
         for node in nodes {
             let row = transfer.leaves.iter().find(|row| row.leaf == node.id)?;
-            let plain = ecies::decrypt(&self.identity, &row.secret_cipher).ok()?;
-            let received = SecretScalar::try_from_be_bytes(&plain).ok()?;
             let own = self.leaf_key(&node.id);
-            let secret = received.sub(&scalar(&own)).ok()?;
+            let secret = self.claim_secret(row)?;
             for (operator, tweak) in self.deal(site, &secret, rng) {
                 per_operator
                     .entry(operator)
@@ -514,7 +519,7 @@ fn half_sign(
     }
 }
 
-type Dealt = (package::SecretShare, BTreeMap<String, Vec<u8>>);
+pub(crate) type Dealt = (package::SecretShare, BTreeMap<String, Vec<u8>>);
 
 /// Shares of a tweak for every operator.
 fn deal(

@@ -7,7 +7,7 @@ use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{PublicKey, SECP256K1};
 use tinderbox_commit::{Certificate, SignedVote};
 use tinderbox_flows::rows::{
-    FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
+    ClaimPhase, FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
 };
 use tinderbox_frost::tweak;
 use tinderbox_protocol::tx::p2tr;
@@ -116,25 +116,7 @@ pub(super) fn invariants(
         }
         let node = &nodes[0];
         // All operators agree on every leaf.
-        if let Some(other) = nodes.iter().position(|other| {
-            (
-                other.status,
-                other.owner,
-                other.owner_signing,
-                &other.txs,
-                other.lock,
-                other.parent,
-                other.renewal,
-            ) != (
-                node.status,
-                node.owner,
-                node.owner_signing,
-                &node.txs,
-                node.lock,
-                node.parent,
-                node.renewal,
-            )
-        }) {
+        if let Some(other) = nodes.iter().position(|other| other != node) {
             return broken(format!(
                 "operators 0 and {other} differ on leaf {leaf}: {node:?} / {:?}",
                 nodes[other]
@@ -241,8 +223,14 @@ pub(super) fn invariants(
             return broken(format!("leaf {leaf} is not where its owners sent it"));
         }
     }
-    if let Err(what) = super::locks::check(cluster) {
-        return broken(what);
+    for held in [
+        super::locks::check(cluster),
+        super::holds::check(cluster),
+        super::acks::check(cluster),
+    ] {
+        if let Err(what) = held {
+            return broken(what);
+        }
     }
     // (I4)
     for (operator, machine) in cluster.machines.iter().enumerate() {
@@ -325,9 +313,22 @@ fn public(rows: &BTreeMap<Vec<u8>, TransferRow>) -> BTreeMap<Vec<u8>, TransferRo
     rows.iter()
         .map(|(id, row)| {
             let mut row = row.clone();
+            for receiver in &mut row.receivers {
+                // In a claim of three steps the first is between the wallet and each operator.
+                for phase in [&mut receiver.phase, &mut receiver.before] {
+                    if *phase == ClaimPhase::KeyTweaked {
+                        *phase = ClaimPhase::Pending;
+                    }
+                }
+            }
             for leaf in &mut row.leaves {
                 leaf.send_tweak = None;
                 leaf.claim_tweak = None;
+                let place = usize::try_from(leaf.receiver).unwrap_or(usize::MAX);
+                let receiver = row.receivers.get(place);
+                if receiver.is_some_and(|receiver| receiver.phase == ClaimPhase::Pending) {
+                    leaf.claim_proofs.clear();
+                }
             }
             (id.clone(), row)
         })

@@ -6,15 +6,13 @@ use bitcoin::secp256k1::SECP256K1;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
-use tinderbox_flows::refunds;
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{
-    Details, Millis, NodeRow, NodeStatus, TransferKind, TransferRow, TransferStatus,
-};
+use tinderbox_flows::rows::{Details, Millis, NodeRow, TransferKind, TransferRow, TransferStatus};
 use tinderbox_protocol::TransferId;
 
 use super::cluster::Cluster;
-use super::run::{nonces, now};
+use super::pay::{free, transfer_id};
+use super::run::nonces;
 use crate::signer::secret_key;
 
 /// What a wallet would do about swaps: answer an offer to it that waits, or make one.
@@ -30,23 +28,7 @@ pub(super) async fn swap(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Req
 
 /// The latest of all clocks: operators do not follow a coordinator whose clock is behind.
 fn latest(cluster: &Cluster) -> Millis {
-    let engines = cluster.site.everyone();
-    let engines = engines.filter_map(|operator| cluster.network.engine(operator));
-    let clocks = engines.map(|engine| engine.core().clock.now());
-    clocks.max().unwrap_or_else(|| now(cluster))
-}
-
-/// The leaves that an owner can spend, in any order.
-fn free(cluster: &Cluster, view: usize, owner: usize, rng: &mut ChaCha20Rng) -> Vec<NodeRow> {
-    let identity = cluster.owners[owner].identity();
-    let mut nodes: Vec<NodeRow> = cluster
-        .rows::<NodeRow>(view)
-        .into_iter()
-        .filter(|node| node.owner == identity && node.status == NodeStatus::Available)
-        .filter(|node| refunds::for_send(node, identity).is_ok())
-        .collect();
-    nodes.shuffle(rng);
-    nodes
+    cluster.clocks().1
 }
 
 async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<Request> {
@@ -57,7 +39,7 @@ async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<
     if nodes.is_empty() || owner == provider {
         return None;
     }
-    let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+    let id = transfer_id(rng);
     let nonces = nonces(cluster, rng, nodes.len()).await;
     let request = cluster.owners[owner].offer(
         &cluster.site,
@@ -90,7 +72,7 @@ async fn answer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option
         let Some(nodes) = subset(&free, offer.total().0, wrong) else {
             continue;
         };
-        let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+        let id = transfer_id(rng);
         let nonces = nonces(cluster, rng, nodes.len()).await;
         let request = cluster.owners[provider].answer(
             &cluster.site,
