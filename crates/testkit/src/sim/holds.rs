@@ -63,7 +63,7 @@ fn agreed(cluster: &Cluster) -> Result<(), String> {
     alike::<UtxoRow>(cluster, "an output", |_| {})?;
     alike::<UtxoSwapRow>(cluster, "a swap of an output", |_| {})?;
     alike::<UtxoHoldRow>(cluster, "who has an output", |_| {})?;
-    alike::<SettingRow>(cluster, "settings", |_| {})?;
+    settings(cluster)?;
     alike::<InvoiceRow>(cluster, "an invoice", |_| {})?;
     alike::<HashSlotRow>(cluster, "a payment hash", |_| {})?;
     // What an operator has of a secret, or has seen of the chain, is its own.
@@ -72,6 +72,25 @@ fn agreed(cluster: &Cluster) -> Result<(), String> {
         row.sealed = SealedPreimage(Vec::new());
     })?;
     alike::<KeyshareRow>(cluster, "a key", |row| row.sealed = SealedShare(Vec::new()))
+}
+
+/// Settings are the same; a wallet without a row has set nothing.
+fn settings(cluster: &Cluster) -> Result<(), String> {
+    for owner in &cluster.owners {
+        let id = owner.identity();
+        let of = |operator| {
+            let row = cluster.row::<SettingRow>(operator, &id.serialize());
+            row.unwrap_or_else(|| SettingRow::of(id))
+        };
+        if let Some(other) = (1..cluster.machines.len()).find(|other| of(*other) != of(0)) {
+            return Err(format!(
+                "operators 0 and {other} differ on settings: {:?} / {:?}",
+                of(0),
+                of(other)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// All flows have ended, so nothing may be held.
