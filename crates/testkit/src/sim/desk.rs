@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use tinderbox_chain::Spend;
-use tinderbox_flows::flow::Outcome;
+use tinderbox_flows::flow::{JobOutcome, Outcome};
 use tinderbox_flows::request::{ClaimFinishRequest, Request};
 use tinderbox_frost::NonceCommitment;
 use tinderbox_protocol::TransferId;
@@ -47,6 +47,9 @@ pub(super) struct Desk {
     pub(super) payouts: BTreeMap<[u8; 16], (Transaction, Option<u32>)>,
     /// The last block that has a payout.
     pub(super) height: u32,
+    /// Requests that were handed in at two operators at once: with one set of nonces, of which an
+    /// operator gives one share.
+    pub(super) twice: Vec<Request>,
     /// What operators gave although it is worth nothing.
     pub(super) worthless: Vec<String>,
 }
@@ -54,21 +57,22 @@ pub(super) struct Desk {
 impl Desk {
     /// An answer came.
     pub(super) fn answered(&mut self, request: Request, outcome: Outcome, chain: &MemoryChain) {
+        let twice = self.twice.contains(&request);
         match &request {
             Request::UtxoRefund(refund) => {
-                self.spent(refund.spend.commitment, &outcome, 0, chain);
+                self.spent(refund.spend.commitment, &outcome, 0, twice, chain);
             }
             Request::UtxoSwap(swap) => {
                 let place = outcome.jobs.len().saturating_sub(1);
-                self.spent(swap.spend.job.commitment, &outcome, place, chain);
+                self.spent(swap.spend.job.commitment, &outcome, place, twice, chain);
             }
             Request::UtxoClaim(claim) => {
                 let place = outcome.jobs.len().saturating_sub(1);
-                self.spent(claim.spend.job.commitment, &outcome, place, chain);
+                self.spent(claim.spend.job.commitment, &outcome, place, twice, chain);
             }
             Request::UtxoSweep(sweep) => {
                 for (place, input) in sweep.inputs.iter().enumerate() {
-                    self.spent(input.commitment, &outcome, place, chain);
+                    self.spent(input.commitment, &outcome, place, twice, chain);
                 }
             }
             Request::ClaimSign(sign) => {
@@ -88,16 +92,19 @@ impl Desk {
         commitment: NonceCommitment,
         outcome: &Outcome,
         place: usize,
+        twice: bool,
         chain: &MemoryChain,
     ) {
         let found = self
             .spending
             .iter()
             .position(|spending| spending.half.job.commitment == commitment);
-        // The same request twice is answered at most once: its nonces sign once.
         let (Some(found), Some(job)) = (found, outcome.jobs.get(place)) else {
             return;
         };
+        if twice && matches!(job, JobOutcome::Failed(_)) {
+            return;
+        }
         let spending = self.spending.remove(found);
         let outpoint = spending.outpoint;
         match spending

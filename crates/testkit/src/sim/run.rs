@@ -76,6 +76,7 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
                 submit(&cluster, &mut rng, at, &request, &mut open);
                 // Two coordinators, one leaf, one moment.
                 if rng.gen_ratio(1, 5) {
+                    cluster.desk().twice.push(request.clone());
                     submit(&cluster, &mut rng, at, &request, &mut open);
                 }
                 // Two wallets, or two of one: a payment and a renewal of one leaf, at once.
