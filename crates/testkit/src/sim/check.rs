@@ -6,6 +6,7 @@ use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{PublicKey, SECP256K1};
 use tinderbox_commit::{Certificate, SignedVote};
+use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{
     ClaimPhase, FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
 };
@@ -16,6 +17,7 @@ use tinderbox_protocol::{LeafId, Sats};
 use super::cluster::Cluster;
 use super::liar::{Evidence, Lie};
 use super::path;
+use super::report::Deed;
 use super::swaps;
 
 /// An invariant does not hold.
@@ -53,7 +55,10 @@ pub(super) fn settled(seed: u64, cluster: &Cluster) -> Result<(), Broken> {
                 .into_iter()
                 .filter(FlowRow::is_open)
                 .map(move |row| {
-                    format!("flow {} is {:?} at operator {operator}", row.id, row.state)
+                    let request = Request::decode(&row.request);
+                    let what = request.map_or("", |request| Deed::of(&request).name());
+                    let (id, state) = (row.id, row.state);
+                    format!("flow {id} ({what}) is {state:?} at operator {operator}")
                 })
         })
         .collect();

@@ -8,8 +8,9 @@ use bitcoin::OutPoint;
 use tinderbox_flows::record::Row;
 use tinderbox_flows::rows::{
     AddressRow, ClaimPhase, DefaultAddressRow, Details, ExitRow, ExitState, HashSlotRow,
-    InvoiceRow, KeyshareRow, NodeRow, NodeStatus, PreimageShareRow, SettingRow, TransferRow,
-    TransferStatus, TreeRow, UtxoHoldRow, UtxoRow, UtxoSwapKind, UtxoSwapRow, UtxoSwapStatus,
+    InvoiceRow, KeptTweaksRow, KeyshareRow, NodeRow, NodeStatus, PreimageShareRow, SettingRow,
+    TransferRow, TransferStatus, TreeRow, UtxoHoldRow, UtxoRow, UtxoSwapKind, UtxoSwapRow,
+    UtxoSwapStatus,
 };
 use tinderbox_flows::secret::{SealedPreimage, SealedShare};
 use tinderbox_protocol::{LeafId, Sats, TransferId, TreeId};
@@ -124,6 +125,10 @@ fn held(cluster: &Cluster) -> Result<(), String> {
     }
     for swap in cluster.rows::<UtxoSwapRow>(0) {
         by("an output", swap.held)?;
+    }
+    for operator in 0..cluster.machines.len() {
+        let kept = cluster.rows::<KeptTweaksRow>(operator).pop();
+        by("a rolled back claim", kept.map(|kept| kept.flow))?;
     }
     Ok(())
 }
