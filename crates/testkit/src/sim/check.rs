@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{PublicKey, SECP256K1};
+use futures::FutureExt;
 use tinderbox_commit::{Certificate, SignedVote};
+use tinderbox_flows::record::Index;
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{
     ClaimPhase, FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
@@ -13,8 +15,9 @@ use tinderbox_flows::rows::{
 use tinderbox_frost::tweak;
 use tinderbox_protocol::tx::p2tr;
 use tinderbox_protocol::{LeafId, Sats};
+use tinderbox_store::{Scan, Store};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Machine};
 use super::liar::{Evidence, Lie};
 use super::path;
 use super::report::Deed;
@@ -40,10 +43,12 @@ impl Broken {
 
 /// Flows that are not finished, over all operators.
 pub(super) fn open_flows(cluster: &Cluster) -> usize {
-    (0..cluster.machines.len())
-        .flat_map(|operator| cluster.rows::<FlowRow>(operator))
-        .filter(FlowRow::is_open)
-        .count()
+    let count = |machine: &Machine| {
+        let list = machine.store.scan(Scan::prefix(Index::FlowOpen, &[]));
+        let list = list.now_or_never().expect("memory answers at once");
+        list.expect("memory answers").len()
+    };
+    cluster.machines.iter().map(count).sum()
 }
 
 /// (I6) Every flow has ended by itself.

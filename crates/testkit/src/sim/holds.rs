@@ -33,6 +33,13 @@ fn alike<R: Row + PartialEq + Debug>(
     what: &str,
     own: impl Fn(&mut R),
 ) -> Result<(), String> {
+    // Mostly they are the same to the byte.
+    let stored = |operator: usize| {
+        let table = cluster.machines[operator].store.table(R::TABLE);
+        let rows = table.into_iter().map(|(key, stored)| (key, stored.body));
+        rows.collect::<BTreeMap<_, _>>()
+    };
+    let bytes = stored(0);
     let rows = |operator| -> BTreeMap<Vec<u8>, R> {
         let rows = cluster.rows::<R>(operator).into_iter();
         rows.map(|mut row| {
@@ -41,9 +48,12 @@ fn alike<R: Row + PartialEq + Debug>(
         })
         .collect()
     };
-    let first = rows(0);
+    let mut first = None;
     for operator in 1..cluster.machines.len() {
-        let other = rows(operator);
+        if stored(operator) == bytes {
+            continue;
+        }
+        let (first, other) = (first.get_or_insert_with(|| rows(0)), rows(operator));
         let ids: BTreeSet<&Vec<u8>> = first.keys().chain(other.keys()).collect();
         if let Some(id) = ids.into_iter().find(|id| first.get(*id) != other.get(*id)) {
             return Err(format!(

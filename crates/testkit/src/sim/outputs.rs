@@ -57,7 +57,7 @@ pub(super) async fn next(
         3..=6 => desk.take_back(&address, rng).await,
         7..=10 => desk.swap(&address, rng).await,
         11..=13 => desk.reserve(&address, rng).await,
-        14..=17 => desk.claim(rng).await,
+        14..=16 => desk.claim(rng).await,
         _ => desk.sweep(rng).await,
     };
     let made = match made {

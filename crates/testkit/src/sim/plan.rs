@@ -46,9 +46,9 @@ impl Plan {
             operators,
             threshold,
             owners: rng.gen_range(2..4),
-            leaves: rng.gen_range(2..5),
-            actions: rng.gen_range(6..=16),
-            pause_ms: *[1500, 1500, 6000, 15_000].choose(&mut rng).unwrap_or(&1500),
+            leaves: rng.gen_range(3..6),
+            actions: rng.gen_range(6..=13),
+            pause_ms: *[1500, 1500, 8000, 15_000].choose(&mut rng).unwrap_or(&1500),
             weights: Weights::draw(&mut rng, aged),
             faults: *[
                 Faults::NONE,

@@ -33,10 +33,19 @@ fn latest(cluster: &Cluster) -> Millis {
 
 async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<Request> {
     let owner = rng.gen_range(0..cluster.owners.len());
-    let provider = rng.gen_range(0..cluster.owners.len());
     let mut nodes = free(cluster, view, owner, rng);
-    nodes.truncate(rng.gen_range(1..=2));
-    if nodes.is_empty() || owner == provider {
+    nodes.truncate(if rng.gen_ratio(1, 4) { 2 } else { 1 });
+    let total = nodes.iter().map(|node| node.value.0).sum();
+    // Mostly a provider that can answer.
+    let mut providers: Vec<usize> = (0..cluster.owners.len()).collect();
+    providers.retain(|provider| *provider != owner);
+    providers.shuffle(rng);
+    let able = providers.iter().find(|provider| {
+        let leaves = free(cluster, view, **provider, rng);
+        subset(&leaves, total, false).is_some()
+    });
+    let provider = *able.or(providers.first())?;
+    if nodes.is_empty() {
         return None;
     }
     let id = transfer_id(rng);
