@@ -164,6 +164,31 @@ impl AddressRequest {
         })
     }
 
+    /// Takes back the address that this flow was to make.
+    fn forget(&self, frame: &Frame<'_>, row: &FlowRow, changes: &mut Changes) -> Result<(), Halt> {
+        let address = self.current(frame, row)?;
+        if address.is_static {
+            changes.delete::<DefaultAddressRow>(
+                frame.rows,
+                DefaultAddressRow::id_of(&address.owner, address.network),
+            )?;
+        }
+        changes.delete::<AddressRow>(frame.rows, address.id())?;
+        Ok(())
+    }
+
+    /// Gives the key share back to the pool after a refusal: nobody has signed with it. Its
+    /// coordinator, which votes last, never marked it, and would draw it again; were it used for
+    /// ever at others, that address would be refused as well, and after an outage most of them.
+    pub(crate) fn release(&self, frame: &Frame<'_>, changes: &mut Changes) -> Result<(), Halt> {
+        let mut keyshare = self.keyshare(frame)?;
+        if keyshare.status == KeyshareStatus::Used(frame.flow) {
+            keyshare.status = KeyshareStatus::Available;
+            changes.put(frame.rows, &keyshare)?;
+        }
+        Ok(())
+    }
+
     /// The address with its proof; none if an operator gave a wrong share.
     ///
     /// # Errors
@@ -271,25 +296,18 @@ impl Flow for AddressRequest {
     }
 
     fn finish(&self, frame: &Frame<'_>, row: &FlowRow, outcome: &Outcome) -> Result<Changes, Halt> {
-        let Some(address) = self.complete(frame, row, outcome)? else {
-            return self.rollback(frame, row);
-        };
         let mut changes = Changes::new();
-        changes.put(frame.rows, &address)?;
+        match self.complete(frame, row, outcome)? {
+            Some(address) => changes.put(frame.rows, &address)?,
+            None => self.forget(frame, row, &mut changes)?,
+        }
         Ok(changes)
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
-        // The key share stays used: nothing that was ever looked at goes back to the pool.
-        let address = self.current(frame, row)?;
         let mut changes = Changes::new();
-        if address.is_static {
-            changes.delete::<DefaultAddressRow>(
-                frame.rows,
-                DefaultAddressRow::id_of(&address.owner, address.network),
-            )?;
-        }
-        changes.delete::<AddressRow>(frame.rows, address.id())?;
+        self.forget(frame, row, &mut changes)?;
+        self.release(frame, &mut changes)?;
         Ok(changes)
     }
 

@@ -19,7 +19,9 @@ use crate::package::{OpenJob, check_signers};
 use crate::refunds::{self, JobSet, bad_tx};
 use crate::refusal::{Halt, Reason, Refusal, refuse};
 use crate::request::{ClaimSignRequest, Request};
-use crate::rows::{ClaimPhase, FlowRow, JobRow, KeyshareRow, Millis, NodeRow, Part, TransferRow};
+use crate::rows::{
+    ClaimPhase, FlowRow, JobRow, KeptTweaksRow, KeyshareRow, Millis, NodeRow, Part, TransferRow,
+};
 use crate::secret::SealedShare;
 use crate::snapshot::Changes;
 use crate::start::parts;
@@ -68,6 +70,59 @@ fn open_job(
     })
 }
 
+/// Keeps the staged tweaks of a claim that is rolled back, as long as a certificate may turn up:
+/// the receiver has handed them to each operator itself, and no request has them.
+fn keep(
+    frame: &Frame<'_>,
+    transfer: &TransferRow,
+    place: usize,
+    changes: &mut Changes,
+) -> Result<(), Halt> {
+    let leaves: Vec<_> = transfer
+        .leaves_of(place)
+        .filter_map(|row| {
+            let tweak = row.claim_tweak.clone()?;
+            Some((row.leaf, tweak, row.claim_proofs.clone()))
+        })
+        .collect();
+    if !leaves.is_empty() {
+        let kept = KeptTweaksRow {
+            flow: frame.flow,
+            leaves,
+        };
+        changes.put(frame.rows, &kept)?;
+    }
+    Ok(())
+}
+
+/// Stages again what [`keep`] kept for this flow.
+fn take_up(
+    frame: &Frame<'_>,
+    transfer: &mut TransferRow,
+    place: usize,
+    changes: &mut Changes,
+) -> Result<(), Halt> {
+    let id = KeptTweaksRow::id_of(&frame.flow);
+    let Some(kept) = frame.rows.get::<KeptTweaksRow>(id.clone())? else {
+        return Ok(());
+    };
+    let Some(receiver) = transfer.receivers.get_mut(place) else {
+        return refuse(Reason::Internal, "receiver is gone");
+    };
+    // Whatever the receiver has staged since: everybody has agreed to these.
+    if matches!(receiver.phase, ClaimPhase::Pending | ClaimPhase::KeyTweaked) {
+        receiver.phase = ClaimPhase::KeyTweaked;
+        for (leaf, tweak, proofs) in kept.leaves {
+            if let Some(row) = transfer.leaves.iter_mut().find(|row| row.leaf == leaf) {
+                row.claim_tweak = Some(tweak);
+                row.claim_proofs = proofs;
+            }
+        }
+    }
+    changes.delete::<KeptTweaksRow>(frame.rows, id)?;
+    Ok(())
+}
+
 impl ClaimSignRequest {
     fn leaves(
         &self,
@@ -85,13 +140,17 @@ impl Flow for ClaimSignRequest {
         Needs::default()
     }
 
-    fn prepare(&self, frame: &Frame<'_>, _inputs: &Inputs) -> Result<Prepared, Halt> {
+    fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
         let (mut transfer, place) = receiver_of(frame, &self.transfer, &self.receiver)?;
         if transfer.receivers.len() > 1 {
             return refuse(
                 Reason::InvalidState,
                 "this transfer has multiple receivers: use claim_transfer",
             );
+        }
+        let mut changes = Changes::new();
+        if inputs.clock.is_none() {
+            take_up(frame, &mut transfer, place, &mut changes)?;
         }
         let applied = check_claimable(&transfer, place)?;
         let phase = transfer.receivers.get(place).map(|receiver| receiver.phase);
@@ -179,7 +238,6 @@ impl Flow for ClaimSignRequest {
         )
         .keys;
         lock(&mut transfer, place, frame);
-        let mut changes = Changes::new();
         changes.put(frame.rows, &transfer)?;
         Ok(Prepared {
             changes,
@@ -240,8 +298,9 @@ impl Flow for ClaimSignRequest {
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
         let (mut transfer, place) = locked(frame, &self.transfer, &self.receiver, row)?;
-        unlock(&mut transfer, place);
         let mut changes = Changes::new();
+        keep(frame, &transfer, place, &mut changes)?;
+        unlock(&mut transfer, place);
         changes.put(frame.rows, &transfer)?;
         Ok(changes)
     }

@@ -177,7 +177,6 @@ impl Flow for FinalizeRequest {
         }
         row.status = TransferStatus::SenderKeyTweakPending;
         row.held = Some(frame.flow);
-        row.updated = self.now;
         let set = JobSet::of(&jobs);
         let tweak = tweak_of(&row, settle);
         let keys = plan(frame.site, &jobs, parts(&leaves, &set, tweak, false)).keys;
@@ -229,6 +228,7 @@ impl Flow for FinalizeRequest {
         if settle == Settle::AtOnce {
             settle::finish(frame, &mut transfer, self.now, &mut changes)?;
         } else {
+            transfer.updated = self.now;
             settle::rollback(
                 frame,
                 transfer,

@@ -56,6 +56,22 @@ impl RotateRequest {
             gone("the static address", row)
         }
     }
+
+    /// The old address is let go, the new one was never there.
+    fn give_up(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
+        let old = self.held(frame, row)?;
+        let new = self.address.current(frame, row)?;
+        let mut changes = Changes::new();
+        changes.put(
+            frame.rows,
+            &AddressRow {
+                pending: None,
+                ..old
+            },
+        )?;
+        changes.delete::<AddressRow>(frame.rows, new.script.to_bytes())?;
+        Ok(changes)
+    }
 }
 
 impl Flow for RotateRequest {
@@ -107,7 +123,7 @@ impl Flow for RotateRequest {
         let old = self.held(frame, row)?;
         let default = self.default(frame)?;
         let Some(new) = self.address.complete(frame, row, outcome)? else {
-            return self.rollback(frame, row);
+            return self.give_up(frame, row);
         };
         let mut changes = Changes::new();
         changes.put(
@@ -136,17 +152,8 @@ impl Flow for RotateRequest {
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
-        let old = self.held(frame, row)?;
-        let new = self.address.current(frame, row)?;
-        let mut changes = Changes::new();
-        changes.put(
-            frame.rows,
-            &AddressRow {
-                pending: None,
-                ..old
-            },
-        )?;
-        changes.delete::<AddressRow>(frame.rows, new.script.to_bytes())?;
+        let mut changes = self.give_up(frame, row)?;
+        self.address.release(frame, &mut changes)?;
         Ok(changes)
     }
 

@@ -400,10 +400,11 @@ impl Start<'_> {
         let transfer = self.new_row(frame, &leaves, &tweaks, &mut intermediate)?;
         changes.put(frame.rows, &transfer)?;
         for (node, _) in leaves.values() {
+            // The time of its last change stays: after a refusal it must be the same everywhere,
+            // whoever held it.
             let node = NodeRow {
                 status: NodeStatus::TransferLocked,
                 lock: Some(frame.flow),
-                updated: self.now,
                 ..node.clone()
             };
             changes.put(frame.rows, &node)?;

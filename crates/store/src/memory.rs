@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tinderbox_flows::record::{Batch, Key, Stored};
+use tinderbox_flows::record::{Batch, Key, Stored, Table};
 
 use crate::{Counters, Found, Scan, Store, StoreError, group};
 
@@ -115,6 +115,24 @@ impl Memory {
     #[must_use]
     pub fn contents(&self) -> BTreeMap<Key, Stored> {
         self.data().rows.clone()
+    }
+
+    /// The rows of one table, in order.
+    #[must_use]
+    pub fn table(&self, table: Table) -> Vec<(Key, Stored)> {
+        let data = self.data();
+        let from = Key::new(table, []);
+        data.rows
+            .range(from..)
+            .take_while(|(key, _)| key.table == table)
+            .map(|(key, stored)| (key.clone(), stored.clone()))
+            .collect()
+    }
+
+    /// One row.
+    #[must_use]
+    pub fn stored(&self, key: &Key) -> Option<Stored> {
+        self.data().rows.get(key).cloned()
     }
 
     /// SHA-256 over everything that is stored: rows with their versions, and index entries. Equal

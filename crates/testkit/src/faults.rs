@@ -34,6 +34,18 @@ impl Faults {
         skew_ms: 0,
     };
 
+    /// Now and then something goes wrong.
+    pub const FEW: Self = Self {
+        lose_request: 5,
+        lose_reply: 5,
+        double: 30,
+        delay_ms: 150,
+        crash_before: 4,
+        crash_after: 4,
+        lose_acknowledgement: 4,
+        skew_ms: 3000,
+    };
+
     /// Much goes wrong.
     pub const MANY: Self = Self {
         lose_request: 40,

@@ -13,7 +13,9 @@ use tinderbox_flows::form::Form;
 use tinderbox_flows::package::{TweakPackage, UserJob, UserShare};
 use tinderbox_flows::refunds;
 use tinderbox_flows::request::{ClaimRequest, DepositRequest, SendRequest};
-use tinderbox_flows::rows::{AddressRow, Details, Millis, NodeRow, Part, TransferRow};
+use tinderbox_flows::rows::{
+    AddressRow, Details, Millis, NodeRow, Part, TransferLeafRow, TransferRow,
+};
 use tinderbox_flows::swap_counter::SwapCounterRequest;
 use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::{
@@ -389,7 +391,7 @@ impl Owner {
         }
     }
 
-    fn deal(
+    pub(crate) fn deal(
         &self,
         site: &Site,
         secret: &SecretScalar,
@@ -458,6 +460,13 @@ impl Owner {
         })
     }
 
+    /// What leads from the key that the sender gave to the receiver's own.
+    pub(crate) fn claim_secret(&self, row: &TransferLeafRow) -> Option<SecretScalar> {
+        let plain = ecies::decrypt(&self.identity, &row.secret_cipher).ok()?;
+        let received = SecretScalar::try_from_be_bytes(&plain).ok()?;
+        received.sub(&scalar(&self.leaf_key(&row.leaf))).ok()
+    }
+
     /// A claim of this receiver's leaves. `None` if a ciphertext does not open.
     pub fn claim(
         &self,
@@ -474,10 +483,8 @@ impl Owner {
             BTreeMap::new();
         for node in nodes {
             let row = transfer.leaves.iter().find(|row| row.leaf == node.id)?;
-            let plain = ecies::decrypt(&self.identity, &row.secret_cipher).ok()?;
-            let received = SecretScalar::try_from_be_bytes(&plain).ok()?;
             let own = self.leaf_key(&node.id);
-            let secret = received.sub(&scalar(&own)).ok()?;
+            let secret = self.claim_secret(row)?;
             for (operator, tweak) in self.deal(site, &secret, rng) {
                 per_operator
                     .entry(operator)
@@ -552,7 +559,7 @@ fn half_sign(
     }
 }
 
-type Dealt = (package::SecretShare, BTreeMap<String, Vec<u8>>);
+pub(crate) type Dealt = (package::SecretShare, BTreeMap<String, Vec<u8>>);
 
 /// Shares of a tweak for every operator.
 fn deal(

@@ -182,7 +182,6 @@ impl Flow for LegacyReceiveRequest {
             let node = NodeRow {
                 status: NodeStatus::TransferLocked,
                 lock: Some(frame.flow),
-                updated: self.now,
                 ..node
             };
             changes.put(frame.rows, &node)?;

@@ -146,7 +146,6 @@ impl Flow for RenewRequest {
             &NodeRow {
                 status: NodeStatus::RenewLocked,
                 lock: Some(frame.flow),
-                updated: self.now,
                 ..found.node
             },
         )?;
@@ -184,9 +183,11 @@ impl Flow for RenewRequest {
     }
 
     fn rollback(&self, frame: &Frame<'_>, row: &FlowRow) -> Result<Changes, Halt> {
-        let found = self.held(frame, row)?;
+        let mut node = self.held(frame, row)?.node;
+        // The time of its last change stays: operators that refused have not touched it.
+        node.unlock();
         let mut changes = Changes::new();
-        changes.put(frame.rows, &after::unlocked(found.node, self.now))?;
+        changes.put(frame.rows, &node)?;
         Ok(changes)
     }
 

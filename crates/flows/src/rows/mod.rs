@@ -6,6 +6,7 @@ mod exit;
 mod flow;
 mod hashlock;
 mod invoice;
+mod kept;
 mod keyshare;
 mod node;
 mod notice;
@@ -23,6 +24,7 @@ pub use hashlock::{
     HashLockRow, HashLockState, HashSlotRow, LockRole, PreimageShareRow, UserRefund,
 };
 pub use invoice::InvoiceRow;
+pub use kept::KeptTweaksRow;
 pub use keyshare::{KeyshareRow, KeyshareStatus};
 pub use node::{NodeRow, NodeStatus, NodeTxs, TreeRow, TreeStatus};
 pub use notice::{FreshNotices, Notice, NoticeHead, NoticePage, Role, Subject, Told};

@@ -10,6 +10,7 @@ mod participant;
 mod recovery;
 mod revealed;
 mod rows;
+mod shares;
 mod votes;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tinderbox_commit::certificate::is_refusal;
 use tinderbox_commit::step::{self, Step};
 use tinderbox_commit::{Certificate, Message, Reply, SignedVote, Vote};
-use tinderbox_flows::flow::{Flow, Frame, Inputs, JobOutcome, Outcome, Output, Prepared};
+use tinderbox_flows::flow::{Flow, Frame, Inputs, Outcome, Output, Prepared};
 use tinderbox_flows::notice::note;
 use tinderbox_flows::refusal::{Reason, Refusal};
 use tinderbox_flows::request::Request;
@@ -16,6 +16,7 @@ use tinderbox_signer::{PackageKind, PreimagePart};
 
 use super::Engine;
 use super::rows::{Size, Stop, compute, decide, read, write};
+use super::shares::check_outcome;
 
 /// Age up to which a flow can be voted on, in milliseconds; also how far clocks may be apart.
 pub(super) const MAX_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
@@ -398,7 +399,7 @@ impl Engine {
         })?;
         let request = Request::decode(&row.request)?;
         let site = &*self.core.site;
-        let plan = decide(
+        let mut plan = decide(
             &*self.core.store,
             &mut snapshot,
             Size::of(row.jobs.len()),
@@ -411,11 +412,7 @@ impl Engine {
             .filter(|key| key.tweak.is_some())
             .map(|key| key.sealed.clone())
             .collect();
-        let outputs = if plan.keys.is_empty() {
-            Vec::new()
-        } else {
-            self.core.signer.execute(plan.keys).await?
-        };
+        let outputs = self.execute(&row, &mut plan).await?;
         let mut output = Output::default();
         let mut sealed = Vec::new();
         for (places, key) in plan.places.iter().zip(outputs) {
@@ -556,58 +553,6 @@ pub(super) fn tell(row: &FlowRow) -> Result<Reply, Stop> {
             },
         }),
     }
-}
-
-/// Checks every signature of an outcome against the job that it is for.
-fn check_outcome(row: &FlowRow, outcome: &Outcome) -> Result<(), Stop> {
-    let wrong = |place: usize| {
-        Stop::Refuse(Refusal::new(
-            Reason::BadSignature,
-            format!("signature {place} of flow {} is not valid", row.id),
-        ))
-    };
-    if outcome.jobs.len() != row.jobs.len() {
-        return Err(wrong(outcome.jobs.len()));
-    }
-    for (place, (job, made)) in row.jobs.iter().zip(&outcome.jobs).enumerate() {
-        match made {
-            JobOutcome::Signed(signature) => {
-                let signature: &[u8; 64] =
-                    signature.as_slice().try_into().map_err(|_| wrong(place))?;
-                tinderbox_frost::verify_signature(
-                    &job.package.verifying_key,
-                    &job.package.message,
-                    signature,
-                )
-                .map_err(|_| wrong(place))?;
-            }
-            JobOutcome::Shares(_) if job.user_share.is_none() && job.package.user.is_some() => {}
-            // Incomplete by design: with the user's share they must give an adaptor signature.
-            JobOutcome::Shares(shares) if job.package.adaptor.is_some() => {
-                let public_shares = (0u16..)
-                    .map(OperatorIndex)
-                    .zip(job.public_shares.iter().copied())
-                    .collect();
-                job.package
-                    .prepare()
-                    .and_then(|prepared| {
-                        prepared.aggregate(
-                            shares,
-                            job.user_share.as_ref(),
-                            &public_shares,
-                            job.user_key.as_ref(),
-                        )
-                    })
-                    .map_err(|_| wrong(place))?;
-            }
-            JobOutcome::Shares(_) => return Err(wrong(place)),
-            JobOutcome::Failed(culprits) => {
-                tracing::error!(flow = %row.id, place, ?culprits, "operators gave wrong signature shares");
-                metrics::counter!("tinderbox_bad_share_total").increment(1);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// This operator's own nonces in a flow's jobs.

@@ -8,7 +8,7 @@ use tinderbox_commit::{Certificate, Message, Reply};
 use tinderbox_flows::flow::{Flow, Frame, Plan};
 use tinderbox_flows::record::{Index, Row};
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, KeyshareRow, Millis};
+use tinderbox_flows::rows::{FlowId, FlowRow, FlowState, KeptTweaksRow, KeyshareRow, Millis};
 use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_store::Scan;
 
@@ -218,6 +218,13 @@ impl Engine {
             row.request.clear();
             let mut changes = Changes::new();
             put(&mut changes, &snapshot, &row)?;
+            let kept = KeptTweaksRow::id_of(&row.id);
+            let found = read::<KeptTweaksRow>(&*self.core.store, &mut snapshot, &kept).await?;
+            if found.is_some() {
+                changes
+                    .delete::<KeptTweaksRow>(&snapshot, kept)
+                    .map_err(|_| Stop::Conflict)?;
+            }
             write(&*self.core.store, &snapshot, changes).await
         };
         closed.await.is_ok()

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tinderbox_chain::BlockRef;
 use tinderbox_flows::record::Index;
-use tinderbox_flows::rows::TransferRow;
 use tinderbox_store::Scan;
 use tokio::sync::watch;
 
@@ -13,7 +12,6 @@ use crate::Core;
 use crate::api::Api;
 use crate::api::events::Hub;
 use crate::chain::Duties;
-use crate::tables::Tables;
 
 /// How often the pool of key shares is looked at.
 const REFILL: Duration = Duration::from_secs(1);
@@ -103,7 +101,6 @@ pub(super) async fn read_tip(
 
 /// Makes tweaks unreadable that were staged and that no transfer needs any more.
 pub(super) async fn retire(core: Core) {
-    let tables = Tables::new(core.store.clone());
     loop {
         tokio::time::sleep(RETIRE).await;
         let round = async {
@@ -114,8 +111,10 @@ pub(super) async fn retire(core: Core) {
                 .map_err(|error| error.to_string())?;
             let mut scan = Scan::prefix(Index::StagedByEpoch, &[]);
             scan.limit = 1;
-            let needed = tables
-                .scan::<TransferRow>(scan)
+            // Of several kinds: the list alone says it.
+            let needed = core
+                .store
+                .scan(scan)
                 .await
                 .map_err(|error| error.to_string())?
                 .first()

@@ -23,9 +23,9 @@ fn main() -> ExitCode {
             }
         }
         if (seed - from + 1) % 100 == 0 {
-            println!("{} seeds: {total:?}", seed - from + 1);
+            println!("{} seeds: {total}", seed - from + 1);
         }
     }
-    println!("{count} seeds from {from}, no broken invariant: {total:?}");
+    println!("{count} seeds from {from}, no broken invariant: {total}");
     ExitCode::SUCCESS
 }

@@ -5,17 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::Transaction;
 use bitcoin::consensus::deserialize;
 use bitcoin::secp256k1::{PublicKey, SECP256K1};
+use futures::FutureExt;
 use tinderbox_commit::{Certificate, SignedVote};
+use tinderbox_flows::record::Index;
+use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{
-    FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
+    ClaimPhase, FlowRow, FlowState, KeyshareRow, NodeRow, NodeStatus, TransferRow, TransferStatus,
 };
 use tinderbox_frost::tweak;
 use tinderbox_protocol::tx::p2tr;
 use tinderbox_protocol::{LeafId, Sats};
+use tinderbox_store::{Scan, Store};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Machine};
 use super::liar::{Evidence, Lie};
 use super::path;
+use super::report::Deed;
 use super::swaps;
 
 /// An invariant does not hold.
@@ -38,10 +43,12 @@ impl Broken {
 
 /// Flows that are not finished, over all operators.
 pub(super) fn open_flows(cluster: &Cluster) -> usize {
-    (0..cluster.machines.len())
-        .flat_map(|operator| cluster.rows::<FlowRow>(operator))
-        .filter(FlowRow::is_open)
-        .count()
+    let count = |machine: &Machine| {
+        let list = machine.store.scan(Scan::prefix(Index::FlowOpen, &[]));
+        let list = list.now_or_never().expect("memory answers at once");
+        list.expect("memory answers").len()
+    };
+    cluster.machines.iter().map(count).sum()
 }
 
 /// (I6) Every flow has ended by itself.
@@ -53,7 +60,10 @@ pub(super) fn settled(seed: u64, cluster: &Cluster) -> Result<(), Broken> {
                 .into_iter()
                 .filter(FlowRow::is_open)
                 .map(move |row| {
-                    format!("flow {} is {:?} at operator {operator}", row.id, row.state)
+                    let request = Request::decode(&row.request);
+                    let what = request.map_or("", |request| Deed::of(&request).name());
+                    let (id, state) = (row.id, row.state);
+                    format!("flow {id} ({what}) is {state:?} at operator {operator}")
                 })
         })
         .collect();
@@ -116,25 +126,7 @@ pub(super) fn invariants(
         }
         let node = &nodes[0];
         // All operators agree on every leaf.
-        if let Some(other) = nodes.iter().position(|other| {
-            (
-                other.status,
-                other.owner,
-                other.owner_signing,
-                &other.txs,
-                other.lock,
-                other.parent,
-                other.renewal,
-            ) != (
-                node.status,
-                node.owner,
-                node.owner_signing,
-                &node.txs,
-                node.lock,
-                node.parent,
-                node.renewal,
-            )
-        }) {
+        if let Some(other) = nodes.iter().position(|other| other != node) {
             return broken(format!(
                 "operators 0 and {other} differ on leaf {leaf}: {node:?} / {:?}",
                 nodes[other]
@@ -241,8 +233,14 @@ pub(super) fn invariants(
             return broken(format!("leaf {leaf} is not where its owners sent it"));
         }
     }
-    if let Err(what) = super::locks::check(cluster) {
-        return broken(what);
+    for held in [
+        super::locks::check(cluster),
+        super::holds::check(cluster),
+        super::acks::check(cluster),
+    ] {
+        if let Err(what) = held {
+            return broken(what);
+        }
     }
     // (I4)
     for (operator, machine) in cluster.machines.iter().enumerate() {
@@ -325,9 +323,22 @@ fn public(rows: &BTreeMap<Vec<u8>, TransferRow>) -> BTreeMap<Vec<u8>, TransferRo
     rows.iter()
         .map(|(id, row)| {
             let mut row = row.clone();
+            for receiver in &mut row.receivers {
+                // In a claim of three steps the first is between the wallet and each operator.
+                for phase in [&mut receiver.phase, &mut receiver.before] {
+                    if *phase == ClaimPhase::KeyTweaked {
+                        *phase = ClaimPhase::Pending;
+                    }
+                }
+            }
             for leaf in &mut row.leaves {
                 leaf.send_tweak = None;
                 leaf.claim_tweak = None;
+                let place = usize::try_from(leaf.receiver).unwrap_or(usize::MAX);
+                let receiver = row.receivers.get(place);
+                if receiver.is_some_and(|receiver| receiver.phase == ClaimPhase::Pending) {
+                    leaf.claim_proofs.clear();
+                }
             }
             (id.clone(), row)
         })

@@ -13,7 +13,7 @@ use rand::Rng;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tinderbox_flows::flow::Site;
-use tinderbox_flows::record::Row;
+use tinderbox_flows::record::{Key, Row};
 use tinderbox_flows::rows::{
     FlowId, KeyshareId, KeyshareRow, KeyshareStatus, Millis, NodeRow, NodeStatus, NodeTxs,
 };
@@ -29,6 +29,7 @@ use tinderbox_store::{Memory, Store};
 
 use super::age::Age;
 use super::coins::Funded;
+use super::desk::Desk;
 use super::network::{FaultyStore, Network, SimPeers};
 use crate::chain::MemoryChain;
 use crate::faults::Faults;
@@ -56,6 +57,7 @@ pub struct Cluster {
     pub(super) aged: bool,
     pub(super) chain: Arc<MemoryChain>,
     funded: Mutex<BTreeMap<OutPoint, Funded>>,
+    pub(super) desk: Arc<Mutex<Desk>>,
     begun: tokio::time::Instant,
 }
 
@@ -67,7 +69,7 @@ struct SimClock {
 }
 
 /// Key shares that are dealt for addresses.
-const POOL: u16 = 6;
+const POOL: u16 = 8;
 /// When simulated time begins, in milliseconds since the epoch.
 const EPOCH_MS: u64 = 1_750_000_000_000;
 
@@ -152,6 +154,7 @@ impl Cluster {
             aged: !ages.is_empty(),
             chain: Arc::default(),
             funded: Mutex::default(),
+            desk: Arc::default(),
             begun: tokio::time::Instant::now(),
         };
         for place in 0..leaves {
@@ -207,14 +210,19 @@ impl Cluster {
     }
 
     /// A key share of a coordinator's pool, as if it had been generated.
-    async fn deal_keyshare(&mut self, rng: &mut ChaCha20Rng, coordinator: OperatorIndex) {
+    pub(super) async fn deal_keyshare(
+        &self,
+        rng: &mut ChaCha20Rng,
+        coordinator: OperatorIndex,
+    ) -> KeyshareRow {
         let secret = SecretScalar::random(rng);
         let dealt = feldman::split(&secret, self.site.threshold, self.site.count(), rng)
             .expect("threshold and count are valid");
         let id = KeyshareId(rng.r#gen());
         let public_shares: Vec<PublicKey> =
             dealt.shares.iter().map(SecretScalar::public_key).collect();
-        for (machine, share) in self.machines.iter().zip(dealt.shares) {
+        let mut first = None;
+        for (operator, share) in dealt.shares.into_iter().enumerate() {
             let keyshare = KeyshareRow {
                 id,
                 coordinator,
@@ -222,18 +230,12 @@ impl Cluster {
                 generation: 0,
                 group_key: secret.public_key(),
                 public_shares: public_shares.clone(),
-                sealed: machine.signer.import(id.0, share),
+                sealed: self.machines[operator].signer.import(id.0, share),
             };
-            let mut snapshot = Snapshot::new();
-            snapshot.insert(keyshare.key(), None);
-            let mut changes = Changes::new();
-            changes.put(&snapshot, &keyshare).expect("row is new");
-            machine
-                .store
-                .apply(changes.into_batch(&snapshot))
-                .await
-                .expect("nobody else writes");
+            self.put(operator, &keyshare).await;
+            first.get_or_insert(keyshare);
         }
+        first.expect("there are operators")
     }
 
     /// A confirmed deposit of one leaf, as if it had been made.
@@ -358,19 +360,56 @@ impl Cluster {
 
     /// A row as an operator has it.
     pub(super) fn row<R: Row>(&self, operator: usize, id: &[u8]) -> Option<R> {
-        let contents = self.machines[operator].store.contents();
-        let stored = contents.get(&tinderbox_flows::record::Key::new(R::TABLE, id))?;
+        let stored = self.machines[operator]
+            .store
+            .stored(&Key::new(R::TABLE, id))?;
         R::decode(id, &stored.body).ok()
     }
 
-    /// All rows of a table as an operator has them.
+    /// All rows of one kind as an operator has them; some tables hold several.
     pub(super) fn rows<R: Row>(&self, operator: usize) -> Vec<R> {
         self.machines[operator]
             .store
-            .contents()
+            .table(R::TABLE)
             .into_iter()
-            .filter(|(key, _)| key.table == R::TABLE)
-            .filter_map(|(key, stored)| R::decode(&key.id, &stored.body).ok())
+            .filter_map(|(key, stored)| {
+                let row = R::decode(&key.id, &stored.body).ok()?;
+                (row.id() == key.id).then_some(row)
+            })
             .collect()
+    }
+
+    /// Writes a row at one operator as something else than a flow would: the chain, or a wallet
+    /// that tells each operator something of its own. Flows that looked at it look again.
+    pub(super) async fn put<R: Row>(&self, operator: usize, row: &R) {
+        let store = &self.machines[operator].store;
+        let key = row.key();
+        let mut snapshot = Snapshot::new();
+        snapshot.insert(key.clone(), store.stored(&key));
+        let mut changes = Changes::new();
+        changes.put(&snapshot, row).expect("the row was read");
+        store
+            .apply(changes.into_batch(&snapshot))
+            .await
+            .expect("nobody else writes meanwhile");
+    }
+
+    /// The wallets' desk.
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clocks of operators that are up, of the slowest and of the fastest.
+    pub(super) fn clocks(&self) -> (Millis, Millis) {
+        let engines = self.site.everyone();
+        let clocks = engines
+            .filter_map(|operator| self.network.engine(operator))
+            .map(|engine| engine.core().clock.now());
+        let all: Vec<Millis> = clocks.collect();
+        let own = Millis(1);
+        (
+            all.iter().copied().min().unwrap_or(own),
+            all.iter().copied().max().unwrap_or(own),
+        )
     }
 }

@@ -10,39 +10,56 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use tinderbox_flows::request::{AddressRequest, Request};
-use tinderbox_flows::rows::{AddressRow, KeyshareRow, KeyshareStatus};
+use tinderbox_flows::rows::{AddressRow, KeyshareId, KeyshareRow, KeyshareStatus};
 use tinderbox_frost::OperatorIndex;
 use tinderbox_protocol::tx::Utxo;
 use tinderbox_protocol::{LeafId, Sats, TreeId};
 
 use super::cluster::Cluster;
-use super::run::{nonces, now};
+use super::run::{Wish, nonces, now};
+use super::trees;
 
 /// What a wallet does next to get a coin in: asks for an address, or deposits to one that it has.
-/// With the operator that must be asked, if it matters.
+/// `at` is the operator that asks for addresses, if it matters to the caller.
 pub(super) async fn next(
     cluster: &Cluster,
     rng: &mut ChaCha20Rng,
-) -> Option<(Option<OperatorIndex>, Request)> {
+    at: Option<OperatorIndex>,
+) -> Option<Wish> {
+    if let Some(request) = trees::leave(cluster, rng).await
+    {
+        return Some((None, request));
+    }
     if rng.gen_bool(0.7)
         && let Some(request) = deposit(cluster, rng).await
     {
         return Some((None, request));
     }
-    address(cluster, rng).await
+    address(cluster, rng, at).await
 }
 
-async fn address(
+/// An operator, `at` if it matters, and a key share of its pool.
+pub(super) fn pooled(
     cluster: &Cluster,
     rng: &mut ChaCha20Rng,
-) -> Option<(Option<OperatorIndex>, Request)> {
-    let coordinator = OperatorIndex(rng.gen_range(0..cluster.site.count()));
+    at: Option<OperatorIndex>,
+) -> Option<(OperatorIndex, KeyshareId)> {
+    let any = OperatorIndex(rng.gen_range(0..cluster.site.count()));
+    let coordinator = at.unwrap_or(any);
     let free: Vec<KeyshareRow> = cluster
         .rows::<KeyshareRow>(usize::from(coordinator.0))
         .into_iter()
         .filter(|row| row.coordinator == coordinator && row.status == KeyshareStatus::Available)
         .collect();
-    let keyshare = free.choose(rng)?.id;
+    Some((coordinator, free.choose(rng)?.id))
+}
+
+async fn address(
+    cluster: &Cluster,
+    rng: &mut ChaCha20Rng,
+    at: Option<OperatorIndex>,
+) -> Option<Wish> {
+    let (coordinator, keyshare) = pooled(cluster, rng, at)?;
     let owner = &cluster.owners[rng.gen_range(0..cluster.owners.len())];
     let leaf = LeafId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
     let mut nonces = nonces(cluster, rng, 2).await.into_iter();
@@ -65,6 +82,7 @@ async fn deposit(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
         .rows::<AddressRow>(view)
         .into_iter()
         .filter(|row| row.proof.is_some() && row.tree.is_none() && row.pending.is_none())
+        .filter(|row| !row.is_static)
         .collect();
     let address = unused.choose(rng)?;
     let owner = cluster

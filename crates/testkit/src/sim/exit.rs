@@ -1,20 +1,25 @@
 //! Cooperative exits, as a wallet and its provider make them.
 
+use std::collections::BTreeMap;
+
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::secp256k1::SECP256K1;
+use bitcoin::secp256k1::{PublicKey, SECP256K1};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
 };
 use rand::Rng;
+use rand_chacha::ChaCha20Rng;
+use tinderbox_flows::refunds;
 use tinderbox_flows::request::ExitRequest;
 use tinderbox_flows::rows::{ChainRow, ExitRow, KnownBlock, Millis, NodeRow};
-use tinderbox_protocol::refunds::{LeafTxs, RefundPurpose, expected};
+use tinderbox_protocol::refunds::RefundPurpose;
 use tinderbox_protocol::tx::{Utxo, p2tr};
 use tinderbox_protocol::{BlockHeight, LeafId, TransferId};
 
+use super::cluster::Cluster;
 use super::run;
 use super::scene::Scene;
 use crate::signer::secret_key;
@@ -43,6 +48,74 @@ fn spend(version: Version, from: OutPoint, values: &[u64], script: &ScriptBuf) -
     }
 }
 
+/// What an exit is to be.
+pub(super) struct Exit {
+    /// The transfer.
+    pub(super) id: TransferId,
+    /// The provider.
+    pub(super) receiver: PublicKey,
+    /// When it lapses.
+    pub(super) expiry: Millis,
+}
+
+/// An exit of leaves of wallet `from`, and the transaction that pays out. None if a leaf cannot be
+/// sent.
+pub(super) async fn exit_of(
+    cluster: &Cluster,
+    rng: &mut ChaCha20Rng,
+    from: usize,
+    nodes: &[NodeRow],
+    exit: &Exit,
+) -> Option<(ExitRequest, Transaction)> {
+    let (owner, receiver) = (&cluster.owners[from], exit.receiver);
+    let script = p2tr(&secret_key(rng).public_key(SECP256K1));
+    let coin = OutPoint::new(Txid::from_byte_array(rng.r#gen()), 0);
+    let payout = spend(Version::TWO, coin, &[50_000, 3540], &script);
+    let funds = OutPoint::new(payout.compute_txid(), 1);
+    let connectors = spend(
+        Version::non_standard(3),
+        funds,
+        &vec![354; nodes.len() + 1],
+        &script,
+    );
+    let mut sets = BTreeMap::new();
+    for (vout, node) in (0u32..).zip(nodes) {
+        let purpose = RefundPurpose::CoopExit {
+            current: refunds::current_sequence(node).ok()?,
+            receiver,
+            connector: Utxo::of(&connectors, vout).ok()?,
+        };
+        sets.insert(node.id, refunds::made(node, &purpose).ok()?);
+    }
+    let receivers: BTreeMap<LeafId, PublicKey> =
+        nodes.iter().map(|node| (node.id, receiver)).collect();
+    let nonces = run::nonces(cluster, rng, nodes.len() * 3).await;
+    let now = run::now(cluster);
+    let send = owner.send_with(
+        &cluster.site,
+        exit.id,
+        now,
+        nodes,
+        &receivers,
+        nonces,
+        rng,
+        &|node| sets[&node.id].clone(),
+    );
+    let request = ExitRequest {
+        now: send.now,
+        transfer: exit.id,
+        sender: send.sender,
+        receiver,
+        receivers,
+        package: send.package,
+        expiry: exit.expiry,
+        exit: rng.r#gen(),
+        exit_txid: payout.compute_txid().to_byte_array(),
+        connector_tx: serialize(&connectors),
+    };
+    Some((request, payout))
+}
+
 impl Scene {
     /// An exit of leaves of wallet `from`, with wallet `to` as the provider, and the transaction
     /// that pays out.
@@ -57,55 +130,16 @@ impl Scene {
         leaves: &[LeafId],
         expiry: Millis,
     ) -> (ExitRequest, Transaction) {
-        let send = self.payment(id, from, to, leaves).await;
-        let script = p2tr(&secret_key(&mut self.rng).public_key(SECP256K1));
-        let coin = OutPoint::new(Txid::from_byte_array(self.rng.r#gen()), 0);
-        let payout = spend(Version::TWO, coin, &[50_000, 3540], &script);
-        let funds = OutPoint::new(payout.compute_txid(), 1);
-        let connectors = spend(
-            Version::non_standard(3),
-            funds,
-            &vec![354; leaves.len() + 1],
-            &script,
-        );
-        let receiver = self.cluster.owners[to].identity();
         let nodes: Vec<NodeRow> = leaves.iter().map(|leaf| self.node(0, leaf)).collect();
-        let owner = &self.cluster.owners[from];
-        let mut sets = Vec::new();
-        for (vout, node) in (0u32..).zip(&nodes) {
-            let txs = LeafTxs::parse(&node.txs.node, &node.txs.direct).expect("a leaf's nodes");
-            let purpose = RefundPurpose::CoopExit {
-                current: tinderbox_flows::refunds::current_sequence(node).expect("a refund"),
-                receiver,
-                connector: Utxo::of(&connectors, vout).expect("one output for each leaf"),
-            };
-            let set = expected(&txs, &purpose).expect("a leaf that can be sent");
-            sets.push((node, owner.leaf_key(&node.id), set));
-        }
-        let nonces = run::nonces(&self.cluster, &mut self.rng, nodes.len() * 3).await;
-        let (cpfp, direct, direct_from_cpfp) = self.cluster.owners[from].jobs(
-            &self.cluster.site,
-            &sets,
-            &mut nonces.into_iter(),
-            &mut self.rng,
-        );
-        let mut package = send.package;
-        package.cpfp = cpfp;
-        package.direct = direct;
-        package.direct_from_cpfp = direct_from_cpfp;
-        let request = ExitRequest {
-            now: send.now,
-            transfer: id,
-            sender: send.sender,
+        let receiver = self.cluster.owners[to].identity();
+        let exit = Exit {
+            id,
             receiver,
-            receivers: send.receivers,
-            package,
             expiry,
-            exit: self.rng.r#gen(),
-            exit_txid: payout.compute_txid().to_byte_array(),
-            connector_tx: serialize(&connectors),
         };
-        (request, payout)
+        exit_of(&self.cluster, &mut self.rng, from, &nodes, &exit)
+            .await
+            .expect("leaves that can be sent")
     }
 
     /// Now, by the clock of operators.

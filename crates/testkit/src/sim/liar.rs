@@ -119,22 +119,44 @@ impl Liar<'_> {
     }
 }
 
+/// The same request a moment later.
 fn altered(request: &Request) -> Request {
     let mut other = request.clone();
     let now = match &mut other {
+        Request::Address(address) => &mut address.now,
+        Request::Deposit(deposit) => &mut deposit.now,
         Request::Send(send) => &mut send.now,
-        Request::HashLock(lock) => &mut lock.now,
+        Request::Claim(claim) => &mut claim.now,
+        Request::ClaimSign(claim) => &mut claim.now,
+        Request::ClaimFinish(claim) => &mut claim.now,
+        Request::Rotate(rotate) => &mut rotate.address.now,
+        Request::UtxoRefund(refund) => &mut refund.now,
+        Request::UtxoSwap(swap) => &mut swap.send.now,
+        Request::UtxoReserve(reserve) => &mut reserve.send.now,
+        Request::UtxoClaim(claim) => &mut claim.now,
+        Request::UtxoSweep(sweep) => &mut sweep.now,
+        Request::Renew(renew) => &mut renew.now,
+        Request::Return(back) => &mut back.now,
+        Request::Finalize(finalize) => &mut finalize.now,
+        Request::Setting(setting) => &mut setting.now,
         Request::StorePreimage(store) => &mut store.now,
+        Request::HashLock(lock) => &mut lock.now,
         Request::Preimage(preimage) => &mut preimage.now,
+        Request::LegacyReceive(receive) => &mut receive.now,
+        Request::Exit(exit) => &mut exit.now,
+        Request::ExitSettle(settle) => &mut settle.now,
+        Request::ExitReturn(back) => &mut back.now,
         Request::SwapPrimary(offer) => &mut offer.now,
         Request::SwapCounter(answer) => &mut answer.now,
-        _ => return other,
+        Request::LegacySwap(offer) => &mut offer.now,
+        Request::LegacyCounter(answer) => &mut answer.now,
+        Request::ExitTrees(leaving) => &mut leaving.now,
     };
     *now = Millis(now.0 + 1);
     other
 }
 
-/// Tells one lie about a payment or a leg of a swap that its owner signed.
+/// Tells one lie about what a wallet asked for.
 pub(super) async fn tell(
     cluster: &Cluster,
     lie: Lie,

@@ -10,20 +10,22 @@ use tinderbox_flows::htlc::lock::LockMode;
 use tinderbox_flows::htlc::settle::PreimageRequest;
 use tinderbox_flows::request::Request;
 use tinderbox_flows::rows::{
-    HashLockRow, HashLockState, NodeRow, NodeStatus, PreimageShareRow, TransferRow, TransferStatus,
+    HashLockRow, HashLockState, PreimageShareRow, TransferRow, TransferStatus,
 };
 use tinderbox_flows::secret::Preimage;
-use tinderbox_protocol::TransferId;
 
 use super::check::Broken;
 use super::cluster::Cluster;
+use super::older;
+use super::pay::{free, transfer_id};
+use super::returns;
 use super::run::{nonces, now};
 use crate::hashlocks::{Lock, Refunds, invoice, preimage_of};
 
 /// Preimages that wallets deposit.
 const DEPOSITS: u8 = 6;
-/// How long a lock lasts, in milliseconds: longer than a run.
-const LASTS_MS: u64 = 24 * 3_600_000;
+/// How long a lock lasts, in milliseconds: a part of a run, or longer than one.
+const LASTS_MS: [u64; 3] = [3000, 20_000, 24 * 3_600_000];
 
 fn deposited(number: u8) -> Preimage {
     Preimage(Sha256::digest([b'd', number]).into())
@@ -31,15 +33,21 @@ fn deposited(number: u8) -> Preimage {
 
 /// What a wallet that deals with hash locks would do next.
 pub(super) async fn next(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
-    match rng.gen_range(0..10) {
-        0..=1 => Some(deposit(cluster, rng)),
-        2..=4 => receive(cluster, rng).await,
-        5..=7 => send(cluster, rng).await,
+    let next = match rng.gen_range(0..12) {
+        0 => None,
+        1..=3 => receive(cluster, rng).await,
+        4..=6 => send(cluster, rng).await,
+        7..=8 => returns::next(cluster, rng),
         _ => show(cluster, rng),
+    };
+    if next.is_some() || rng.gen_bool(0.5) {
+        return next.or_else(|| Some(deposit(cluster, rng)));
     }
+    send(cluster, rng).await
 }
 
-fn deposit(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Request {
+/// A wallet deposits a preimage, or what is none.
+pub(super) fn deposit(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Request {
     let number = rng.gen_range(0..DEPOSITS);
     let preimage = deposited(number);
     let secret = if rng.gen_ratio(1, 4) {
@@ -65,7 +73,7 @@ async fn receive(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
     shares.shuffle(rng);
     let share = shares.pop()?;
     let lock = Lock {
-        id: TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid()),
+        id: transfer_id(rng),
         receiver: share.owner,
         payment_hash: share.payment_hash,
         mode: LockMode::Receive,
@@ -76,7 +84,7 @@ async fn receive(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
 }
 
 async fn send(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
-    let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+    let id = transfer_id(rng);
     let (mode, refunds) = *[
         (LockMode::Send, Refunds::Htlc),
         (LockMode::Hold, Refunds::Htlc),
@@ -89,24 +97,20 @@ async fn send(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
         payment_hash: preimage_of(&id).payment_hash(),
         mode,
         refunds,
-        expiry: Some(now(cluster).plus(LASTS_MS)),
+        expiry: Some(cluster.clocks().1.plus(*LASTS_MS.choose(rng)?)),
     };
     request(cluster, rng, &lock).await
 }
 
 async fn request(cluster: &Cluster, rng: &mut ChaCha20Rng, lock: &Lock) -> Option<Request> {
     let view = rng.gen_range(0..cluster.machines.len());
-    let owner = cluster.owners.choose(rng)?;
-    let mut nodes: Vec<NodeRow> = cluster
-        .rows::<NodeRow>(view)
-        .into_iter()
-        .filter(|node| node.owner == owner.identity() && node.status == NodeStatus::Available)
-        .collect();
-    nodes.shuffle(rng);
+    let owner = rng.gen_range(0..cluster.owners.len());
+    let mut nodes = free(cluster, view, owner, rng);
     nodes.truncate(rng.gen_range(1..=2));
     if nodes.is_empty() {
         return None;
     }
+    let owner = &cluster.owners[owner];
     let nonces = nonces(cluster, rng, nodes.len() * 4).await;
     let request = owner.lock(&cluster.site, now(cluster), &nodes, lock, nonces, rng);
     Some(Request::HashLock(Box::new(request)))
@@ -118,12 +122,20 @@ fn show(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
     locks.retain(|lock| lock.state == HashLockState::Waiting);
     locks.shuffle(rng);
     let lock = locks.pop()?;
-    Some(Request::Preimage(Box::new(PreimageRequest {
-        now: now(cluster),
-        transfer: lock.transfer,
-        receiver: lock.receiver,
-        preimage: preimage_of(&lock.transfer),
-    })))
+    show_one(cluster, &lock)
+}
+
+/// The preimage of a lock, if it is known.
+pub(super) fn show_one(cluster: &Cluster, lock: &HashLockRow) -> Option<Request> {
+    let preimage = preimage_of(&lock.transfer);
+    (preimage.payment_hash() == lock.payment_hash).then(|| {
+        Request::Preimage(Box::new(PreimageRequest {
+            now: now(cluster),
+            transfer: lock.transfer,
+            receiver: lock.receiver,
+            preimage,
+        }))
+    })
 }
 
 /// Operators settle by themselves what they know the preimage of.
@@ -182,10 +194,12 @@ pub(super) fn check(cluster: &Cluster) -> Result<(), String> {
                 }
                 (HashLockState::Shared(preimage), Some(status)) => {
                     preimage.payment_hash() == lock.payment_hash
-                        && matches!(
-                            status,
-                            TransferStatus::SenderKeyTweaked | TransferStatus::Completed
-                        )
+                        && match status {
+                            TransferStatus::SenderKeyTweaked | TransferStatus::Completed => true,
+                            // By the older protocol the preimage is given first.
+                            TransferStatus::SenderInitiated => older::waits(cluster, &lock),
+                            _ => false,
+                        }
                 }
                 (HashLockState::Returned, status) => status == Some(TransferStatus::Returned),
                 (_, None) => false,

@@ -11,7 +11,8 @@ use tinderbox_protocol::renewal::RenewalKind;
 use super::age::Age;
 use super::check::Broken;
 use super::cluster::Cluster;
-use super::run::{Report, nonces, now};
+use super::report::Report;
+use super::run::{nonces, now};
 use crate::renewing::MAX_JOBS;
 
 /// What a wallet would renew: a leaf that it believes to own, in a way that its timelocks allow.
@@ -96,7 +97,7 @@ pub(super) async fn freshen(
             .run(request)
             .await
             .map_err(|refusal| broken(refusal.to_string()))?;
-        report.renewed += 1;
+        report.afterwards += 1;
         let after = cluster
             .row::<NodeRow>(0, &NodeRow::id_of(&node.id))
             .ok_or_else(|| broken("it is gone".into()))?;

@@ -1,142 +1,29 @@
 //! One run.
 
-use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bitcoin::secp256k1::PublicKey;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use tinderbox_flows::refunds;
-use tinderbox_flows::refusal::Reason;
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{ClaimPhase, Millis, NodeRow, NodeStatus, TransferRow, TransferStatus};
+use tinderbox_flows::rows::Millis;
 use tinderbox_frost::OperatorIndex;
-use tinderbox_protocol::{LeafId, TransferId};
 use tinderbox_signer::Signer;
 
 use super::age::Age;
 use super::check::{self, Broken};
 use super::cluster::Cluster;
-use super::coins;
-use super::liar::{self, Lie};
-use super::locks;
+use super::liar;
+use super::plan::{Family, Plan};
 use super::renew::{freshen, renew};
-use super::swaps;
-use crate::faults::Faults;
+use super::report::{Deed, Report};
+use super::{after, coins, exits, locks, older, outputs, pay, settings, steps, swaps};
 use crate::owner::NonceSet;
 
-/// What a run is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// How many operators.
-    pub operators: u16,
-    /// How many sign.
-    pub threshold: u16,
-    /// Wallets.
-    pub owners: usize,
-    /// Leaves in all.
-    pub leaves: usize,
-    /// Payments and claims that are tried.
-    pub actions: usize,
-    /// What goes wrong.
-    pub faults: Faults,
-    /// What the last operator does, if it lies.
-    pub lie: Option<Lie>,
-    /// Leaves begin with used timelocks, and wallets renew them.
-    pub aged: bool,
-}
-
-impl Plan {
-    /// The plan that belongs to a seed: sizes, faults and lies vary with it.
-    #[must_use]
-    pub fn of(seed: u64) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x5eed);
-        let (operators, threshold) = *[(3, 2), (3, 2), (3, 3), (5, 3)]
-            .choose(&mut rng)
-            .unwrap_or(&(3, 2));
-        Self {
-            operators,
-            threshold,
-            owners: rng.gen_range(2..4),
-            leaves: rng.gen_range(2..5),
-            actions: rng.gen_range(4..9),
-            faults: if rng.gen_ratio(1, 8) {
-                Faults::NONE
-            } else {
-                Faults::MANY
-            },
-            lie: rng
-                .gen_bool(0.3)
-                .then(|| Lie::ALL[rng.gen_range(0..Lie::ALL.len())]),
-            aged: rng.gen_ratio(1, 3),
-        }
-    }
-}
-
-/// What a run did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Deposit addresses that were acknowledged.
-    pub addresses: usize,
-    /// Deposits that were acknowledged.
-    pub deposits: usize,
-    /// Payments that were acknowledged.
-    pub sent: usize,
-    /// Claims that were acknowledged.
-    pub claimed: usize,
-    /// Renewals that were acknowledged.
-    pub renewed: usize,
-    /// Deposits of preimages, hash locks and settlements that were acknowledged.
-    pub locks: usize,
-    /// Offers of leaf swaps that were acknowledged.
-    pub offered: usize,
-    /// Leaf swaps that were acknowledged.
-    pub swapped: usize,
-    /// Anything else that was acknowledged.
-    pub others: usize,
-    /// Requests that were refused or lost.
-    pub refused: usize,
-    /// Crashes.
-    pub crashes: usize,
-    /// Lies that were told.
-    pub lies: usize,
-}
-
-impl Report {
-    /// Adds another run's figures.
-    pub fn add(&mut self, other: &Self) {
-        self.addresses += other.addresses;
-        self.deposits += other.deposits;
-        self.others += other.others;
-        self.sent += other.sent;
-        self.claimed += other.claimed;
-        self.renewed += other.renewed;
-        self.locks += other.locks;
-        self.offered += other.offered;
-        self.swapped += other.swapped;
-        self.refused += other.refused;
-        self.crashes += other.crashes;
-        self.lies += other.lies;
-    }
-}
-
-impl Report {
-    const fn of(&mut self, deed: Deed) -> &mut usize {
-        match deed {
-            Deed::Address => &mut self.addresses,
-            Deed::Deposit => &mut self.deposits,
-            Deed::Send => &mut self.sent,
-            Deed::Claim => &mut self.claimed,
-            Deed::Renew => &mut self.renewed,
-            Deed::Lock => &mut self.locks,
-            Deed::Offer => &mut self.offered,
-            Deed::Swap => &mut self.swapped,
-            Deed::Other => &mut self.others,
-        }
-    }
-}
+/// A request, with the operator that must be asked, if it matters.
+pub(super) type Wish = (Option<OperatorIndex>, Request);
 
 /// Plays `seed` by `plan`.
 ///
@@ -168,62 +55,56 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
         &ages,
     )
     .await;
+    if plan.weights.has(Family::Outputs) && rng.gen_bool(0.6) {
+        cluster.deposit_address(&mut rng, 0, true).await;
+    }
     let mut report = Report::default();
     let mut open = Vec::new();
     let mut evidence = Vec::new();
+    let last = OperatorIndex(plan.operators.saturating_sub(1));
     for _ in 0..plan.actions {
         revive(&mut cluster, &mut report, &mut rng, false);
-        let liar = plan.lie.filter(|_| rng.gen_bool(0.5));
-        if let Some(lie) = liar {
-            let request = match rng.gen_range(0..3) {
-                0 => swaps::swap(&cluster, &mut rng).await,
-                1 if !plan.aged => locks::next(&cluster, &mut rng).await,
-                _ => send(&cluster, &mut rng).await,
-            };
-            if let Some(request) = request {
+        let liar = plan.lie.filter(|_| rng.gen_bool(0.4));
+        let wish = wish(&cluster, &plan, liar.map(|_| last), &mut rng).await;
+        match (liar, wish) {
+            (_, None) => {}
+            (Some(lie), Some((_, request))) => {
                 report.lies += 1;
                 evidence.push(liar::tell(&cluster, lie, request, &mut rng).await);
             }
-        } else {
-            let request = match rng.gen_range(0..100) {
-                0..40 if plan.aged => renew(&cluster, &mut rng).await.map(anywhere),
-                0..25 => claim(&cluster, &mut rng).await.map(anywhere),
-                25..40 => locks::next(&cluster, &mut rng).await.map(anywhere),
-                40..55 if !plan.aged => coins::next(&cluster, &mut rng).await,
-                40..65 => swaps::swap(&cluster, &mut rng).await.map(anywhere),
-                65..80 => claim(&cluster, &mut rng).await.map(anywhere),
-                _ => send(&cluster, &mut rng).await.map(anywhere),
-            };
-            if let Some((at, request)) = request {
+            (None, Some((at, request))) => {
                 submit(&cluster, &mut rng, at, &request, &mut open);
                 // Two coordinators, one leaf, one moment.
-                if rng.gen_ratio(1, 4) {
+                if rng.gen_ratio(1, 5) {
+                    cluster.desk().twice.push(request.clone());
                     submit(&cluster, &mut rng, at, &request, &mut open);
                 }
-                // A payment and a renewal of one leaf, at once.
-                if plan.aged
-                    && rng.gen_ratio(1, 3)
-                    && let Some(other) = send(&cluster, &mut rng).await
+                // Two wallets, or two of one: a payment and a renewal of one leaf, at once.
+                if rng.gen_ratio(1, 6)
+                    && let Some((at, other)) = self::wish(&cluster, &plan, None, &mut rng).await
                 {
-                    submit(&cluster, &mut rng, None, &other, &mut open);
+                    submit(&cluster, &mut rng, at, &other, &mut open);
                 }
             }
         }
-        tokio::time::sleep(Duration::from_millis(rng.gen_range(0..1500))).await;
+        tokio::time::sleep(Duration::from_millis(rng.gen_range(0..plan.pause_ms))).await;
     }
     // Clients give up waiting; operators go on by themselves.
     for answer in open {
         match tokio::time::timeout(Duration::from_secs(60), answer).await {
-            Ok(Ok(Ok(done))) => *report.of(done) += 1,
+            Ok(Ok(Ok(deed))) => *report.done.entry(deed).or_default() += 1,
             _ => report.refused += 1,
         }
     }
-    heal(&mut cluster, &mut report, &mut rng).await;
+    after::heal(&mut cluster, &mut report, &mut rng).await;
     locks::settled(seed, &cluster).await?;
     check::settled(seed, &cluster)?;
     check::invariants(seed, &cluster, plan.lie, &evidence)?;
-    // Nothing is stuck: whatever waits can be claimed, by a calm network.
-    drain(&mut cluster, &mut report, &mut rng, seed).await?;
+    // Nothing is stuck: whatever waits can be brought to an end and claimed, by a calm network.
+    if rng.gen_bool(0.5) {
+        after::wind_up(&cluster, &mut report, &mut rng, seed).await?;
+    }
+    after::drain(&cluster, &mut report, &mut rng, seed).await?;
     check::invariants(seed, &cluster, plan.lie, &evidence)?;
     if plan.aged {
         freshen(&cluster, &mut report, &mut rng, seed).await?;
@@ -232,8 +113,34 @@ async fn play(seed: u64, plan: Plan) -> Result<Report, Broken> {
     Ok(report)
 }
 
+/// What somebody would do next; addresses are asked for at operator `at`, if it matters.
+async fn wish(
+    cluster: &Cluster,
+    plan: &Plan,
+    at: Option<OperatorIndex>,
+    rng: &mut ChaCha20Rng,
+) -> Option<Wish> {
+    let made = match plan.weights.pick(rng) {
+        Family::Coins => coins::next(cluster, rng, at).await,
+        Family::Outputs => outputs::next(cluster, rng, at).await,
+        Family::Payments => pay::next(cluster, rng).await.map(anywhere),
+        Family::Steps => steps::next(cluster, rng).await.map(anywhere),
+        Family::Renewals => renew(cluster, rng).await.map(anywhere),
+        Family::Locks => locks::next(cluster, rng).await.map(anywhere),
+        Family::Older => older::next(cluster, rng).await.map(anywhere),
+        Family::Swaps => swaps::swap(cluster, rng).await.map(anywhere),
+        Family::Exits => exits::next(cluster, rng).await.map(anywhere),
+        Family::Settings => Some(anywhere(settings::next(cluster, rng))),
+    };
+    match made {
+        Some(made) => Some(made),
+        // Leaves that are on their way can be claimed.
+        None => pay::next(cluster, rng).await.map(anywhere),
+    }
+}
+
 /// Restarts what has crashed, now and then or all of it.
-fn revive(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng, all: bool) {
+pub(super) fn revive(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng, all: bool) {
     for operator in cluster.network.take_crashed() {
         report.crashes += 1;
         if all || rng.gen_bool(0.8) {
@@ -246,56 +153,10 @@ fn revive(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng, all
     }
 }
 
-/// The network behaves, everybody is up, and time passes.
-async fn heal(cluster: &mut Cluster, report: &mut Report, rng: &mut ChaCha20Rng) {
-    cluster.network.set_faults(Faults::NONE);
-    for _ in 0..40 {
-        revive(cluster, report, rng, true);
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        if check::open_flows(cluster) == 0 {
-            // Late doubles have arrived after this.
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            if check::open_flows(cluster) == 0 {
-                return;
-            }
-        }
-    }
-}
-
 type Answer = tokio::task::JoinHandle<Result<Deed, tinderbox_flows::refusal::Refusal>>;
 
-/// What a request was for.
-#[derive(Clone, Copy, Debug)]
-enum Deed {
-    Address,
-    Deposit,
-    Send,
-    Claim,
-    Renew,
-    Lock,
-    Offer,
-    Swap,
-    Other,
-}
-
-impl Deed {
-    const fn of(request: &Request) -> Self {
-        match request {
-            Request::Address(_) => Self::Address,
-            Request::Deposit(_) => Self::Deposit,
-            Request::Send(_) => Self::Send,
-            Request::Claim(_) => Self::Claim,
-            Request::Renew(_) => Self::Renew,
-            Request::StorePreimage(_) | Request::HashLock(_) | Request::Preimage(_) => Self::Lock,
-            Request::SwapPrimary(_) => Self::Offer,
-            Request::SwapCounter(_) => Self::Swap,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// A request that any operator may coordinate.
-fn anywhere(request: Request) -> (Option<OperatorIndex>, Request) {
+const fn anywhere(request: Request) -> Wish {
     (None, request)
 }
 
@@ -315,13 +176,18 @@ fn submit(
     let request = request.clone();
     let deed = Deed::of(&request);
     let network = cluster.network.clone();
+    let desk = Arc::clone(&cluster.desk);
+    let chain = Arc::clone(&cluster.chain);
     open.push(cluster.network.spawn(operator, async move {
-        let result = engine.run(request).await;
+        let result = engine.run(request.clone()).await;
+        let what = deed.name();
         network.note(|| match &result {
-            Ok(_) => format!("operator {} finished a flow", operator.0),
-            Err(refusal) => format!("operator {} refused: {refusal}", operator.0),
+            Ok(_) => format!("operator {} finished a flow: {what}", operator.0),
+            Err(refusal) => format!("operator {} refused: {what}: {refusal}", operator.0),
         });
-        result.map(|_| deed)
+        let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.answered(request, result?, &chain);
+        Ok(deed)
     }));
 }
 
@@ -352,127 +218,4 @@ pub(super) fn now(cluster: &Cluster) -> Millis {
         .network
         .engine(OperatorIndex(0))
         .map_or(Millis(1), |engine| engine.core().clock.now())
-}
-
-/// What a wallet would send: some of the leaves that it believes to own.
-pub(super) async fn send(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
-    let view = rng.gen_range(0..cluster.machines.len());
-    let owner = &cluster.owners[rng.gen_range(0..cluster.owners.len())];
-    let mut nodes: Vec<NodeRow> = cluster
-        .rows::<NodeRow>(view)
-        .into_iter()
-        .filter(|node| node.owner == owner.identity() && node.status == NodeStatus::Available)
-        .filter(|node| refunds::for_send(node, owner.identity()).is_ok())
-        .collect();
-    nodes.shuffle(rng);
-    nodes.truncate(rng.gen_range(1..=2));
-    if nodes.is_empty() {
-        return None;
-    }
-    let receivers: BTreeMap<LeafId, PublicKey> = nodes
-        .iter()
-        .map(|node| {
-            let to = &cluster.owners[rng.gen_range(0..cluster.owners.len())];
-            (node.id, to.identity())
-        })
-        .collect();
-    let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
-    let nonces = nonces(cluster, rng, nodes.len() * 3).await;
-    let request = owner.send(
-        &cluster.site,
-        id,
-        now(cluster),
-        &nodes,
-        &receivers,
-        nonces,
-        rng,
-    );
-    Some(Request::Send(Box::new(request)))
-}
-
-/// What a wallet would claim: its part of a transfer that waits.
-async fn claim(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
-    let view = rng.gen_range(0..cluster.machines.len());
-    let mut waiting: Vec<TransferRow> = cluster
-        .rows::<TransferRow>(view)
-        .into_iter()
-        .filter(|transfer| transfer.status == TransferStatus::SenderKeyTweaked)
-        .collect();
-    waiting.shuffle(rng);
-    for transfer in waiting {
-        for (place, receiver) in transfer.receivers.iter().enumerate() {
-            if !receiver.phase.is_pending() {
-                continue;
-            }
-            let owner = cluster
-                .owners
-                .iter()
-                .find(|owner| owner.identity() == receiver.identity)?;
-            let nodes: Option<Vec<NodeRow>> = transfer
-                .leaves_of(place)
-                .map(|leaf| cluster.row::<NodeRow>(view, &NodeRow::id_of(&leaf.leaf)))
-                .collect();
-            let nodes = nodes?;
-            let nonces = nonces(cluster, rng, nodes.len() * 3).await;
-            return owner
-                .claim(&cluster.site, now(cluster), &transfer, &nodes, nonces, rng)
-                .map(|request| Request::Claim(Box::new(request)));
-        }
-    }
-    None
-}
-
-/// Claims everything that waits.
-async fn drain(
-    cluster: &mut Cluster,
-    report: &mut Report,
-    rng: &mut ChaCha20Rng,
-    seed: u64,
-) -> Result<(), Broken> {
-    for _ in 0..64 {
-        let waits = |cluster: &Cluster| {
-            cluster.rows::<TransferRow>(0).iter().any(|transfer| {
-                transfer
-                    .receivers
-                    .iter()
-                    .any(|receiver| receiver.phase.is_pending())
-            })
-        };
-        if !waits(cluster) {
-            return Ok(());
-        }
-        let Some(request) = claim(cluster, rng).await else {
-            continue;
-        };
-        let Some(engine) = cluster.network.engine(OperatorIndex(0)) else {
-            continue;
-        };
-        match engine.run(request).await {
-            Ok(_) => report.claimed += 1,
-            Err(refusal) if refusal.reason == Reason::ConcurrentClaimConflict => {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-            Err(refusal) => {
-                return Err(Broken::new(
-                    seed,
-                    format!("a waiting transfer cannot be claimed: {refusal}"),
-                    cluster.network.log(),
-                ));
-            }
-        }
-    }
-    Err(Broken::new(
-        seed,
-        format!(
-            "transfers still wait: {:?}",
-            cluster
-                .rows::<TransferRow>(0)
-                .iter()
-                .flat_map(|transfer| &transfer.receivers)
-                .filter(|receiver| receiver.phase != ClaimPhase::Completed)
-                .map(|receiver| receiver.phase)
-                .collect::<Vec<_>>()
-        ),
-        cluster.network.log(),
-    ))
 }

@@ -13,13 +13,12 @@ use tinderbox_flows::record::Row;
 use tinderbox_flows::refusal::Refusal;
 use tinderbox_flows::request::{ClaimRequest, Request, SendRequest};
 use tinderbox_flows::rows::{FlowId, NodeRow, TransferRow};
-use tinderbox_flows::snapshot::{Changes, Snapshot};
 use tinderbox_flows::swap_counter::SwapCounterRequest;
 use tinderbox_flows::swap_primary::SwapPrimaryRequest;
 use tinderbox_frost::OperatorIndex;
 use tinderbox_operator::{Engine, PeerError};
 use tinderbox_protocol::{LeafId, TransferId};
-use tinderbox_store::{Memory, Store as _};
+use tinderbox_store::Memory;
 
 use super::check;
 use super::cluster::Cluster;
@@ -243,17 +242,8 @@ impl Scene {
     /// # Panics
     /// If somebody else writes it at the same time.
     pub async fn plant<R: Row>(&self, row: &R) {
-        for machine in &self.cluster.machines {
-            let stored = machine.store.contents().get(&row.key()).cloned();
-            let mut snapshot = Snapshot::new();
-            snapshot.insert(row.key(), stored);
-            let mut changes = Changes::new();
-            changes.put(&snapshot, row).expect("the row was read");
-            machine
-                .store
-                .apply(changes.into_batch(&snapshot))
-                .await
-                .expect("nobody else writes");
+        for operator in 0..self.cluster.machines.len() {
+            self.cluster.put(operator, row).await;
         }
     }
 
@@ -351,15 +341,7 @@ impl Scene {
     /// # Panics
     /// If the operator's store does not take it.
     pub async fn put<R: Row>(&self, operator: u16, row: &R) {
-        let store = &self.cluster.machines[usize::from(operator)].store;
-        let key = row.key();
-        let stored = store.contents().remove(&key);
-        let mut snapshot = Snapshot::new();
-        snapshot.insert(key, stored);
-        let mut changes = Changes::new();
-        changes.put(&snapshot, row).expect("the row was read");
-        let written = store.apply(changes.into_batch(&snapshot)).await;
-        written.expect("nobody else writes");
+        self.cluster.put(usize::from(operator), row).await;
     }
 
     /// A leaf as an operator has it.

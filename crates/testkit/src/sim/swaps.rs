@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::secp256k1::SECP256K1;
+use bitcoin::secp256k1::{PublicKey, SECP256K1};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
-use tinderbox_flows::refunds;
+use tinderbox_flows::form::Adaptors;
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{
-    Millis, NodeRow, NodeStatus, TransferKind, TransferRow, TransferStatus,
-};
+use tinderbox_flows::rows::{Millis, NodeRow, TransferKind, TransferRow, TransferStatus};
 use tinderbox_protocol::TransferId;
 
 use super::cluster::Cluster;
-use super::run::{nonces, now};
+use super::pay::{free, transfer_id};
+use super::run::nonces;
 use crate::signer::secret_key;
 
 /// What a wallet would do about swaps: answer an offer to it that waits, or make one.
@@ -30,34 +29,50 @@ pub(super) async fn swap(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Req
 
 /// The latest of all clocks: operators do not follow a coordinator whose clock is behind.
 fn latest(cluster: &Cluster) -> Millis {
-    let engines = cluster.site.everyone();
-    let engines = engines.filter_map(|operator| cluster.network.engine(operator));
-    let clocks = engines.map(|engine| engine.core().clock.now());
-    clocks.max().unwrap_or_else(|| now(cluster))
+    cluster.clocks().1
 }
 
-/// The leaves that an owner can spend, in any order.
-fn free(cluster: &Cluster, view: usize, owner: usize, rng: &mut ChaCha20Rng) -> Vec<NodeRow> {
-    let identity = cluster.owners[owner].identity();
-    let mut nodes: Vec<NodeRow> = cluster
-        .rows::<NodeRow>(view)
-        .into_iter()
-        .filter(|node| node.owner == identity && node.status == NodeStatus::Available)
-        .filter(|node| refunds::for_send(node, identity).is_ok())
-        .collect();
-    nodes.shuffle(rng);
-    nodes
+const fn is_offer(kind: TransferKind) -> bool {
+    matches!(kind, TransferKind::PrimarySwap | TransferKind::LegacySwap)
+}
+
+/// A point of which nobody keeps the secret: the other leg's signatures are not completed here.
+fn point(rng: &mut ChaCha20Rng) -> PublicKey {
+    secret_key(rng).public_key(SECP256K1)
 }
 
 async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<Request> {
     let owner = rng.gen_range(0..cluster.owners.len());
-    let provider = rng.gen_range(0..cluster.owners.len());
     let mut nodes = free(cluster, view, owner, rng);
-    nodes.truncate(rng.gen_range(1..=2));
-    if nodes.is_empty() || owner == provider {
+    nodes.truncate(if rng.gen_ratio(1, 4) { 2 } else { 1 });
+    let total = nodes.iter().map(|node| node.value.0).sum();
+    // Mostly a provider that can answer.
+    let mut providers: Vec<usize> = (0..cluster.owners.len()).collect();
+    providers.retain(|provider| *provider != owner);
+    providers.shuffle(rng);
+    let able = providers.iter().find(|provider| {
+        let leaves = free(cluster, view, **provider, rng);
+        subset(&leaves, total, false).is_some()
+    });
+    let provider = *able.or(providers.first())?;
+    if nodes.is_empty() {
         return None;
     }
-    let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+    let id = transfer_id(rng);
+    if id.bytes16()[0] % 3 == 0 {
+        let nonces = nonces(cluster, rng, nodes.len() * 3).await;
+        let to = cluster.owners[provider].identity();
+        let request = cluster.owners[owner].legacy_offer(
+            &cluster.site,
+            id,
+            latest(cluster),
+            &nodes,
+            to,
+            nonces,
+            rng,
+        );
+        return Some(Request::LegacySwap(Box::new(request)));
+    }
     let nonces = nonces(cluster, rng, nodes.len()).await;
     let request = cluster.owners[owner].offer(
         &cluster.site,
@@ -65,7 +80,7 @@ async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<
         latest(cluster),
         &nodes,
         cluster.owners[provider].identity(),
-        secret_key(rng).public_key(SECP256K1),
+        point(rng),
         nonces,
         rng,
     );
@@ -76,7 +91,7 @@ async fn answer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option
     let mut offers: Vec<TransferRow> = cluster
         .rows::<TransferRow>(view)
         .into_iter()
-        .filter(|row| row.kind == TransferKind::PrimarySwap && row.status.is_staged())
+        .filter(|row| is_offer(row.kind) && row.status.is_staged())
         .collect();
     offers.shuffle(rng);
     for offer in offers {
@@ -90,7 +105,26 @@ async fn answer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option
         let Some(nodes) = subset(&free, offer.total().0, wrong) else {
             continue;
         };
-        let id = TransferId(uuid::Builder::from_random_bytes(rng.r#gen()).into_uuid());
+        let id = transfer_id(rng);
+        if offer.kind == TransferKind::LegacySwap {
+            let nonces = nonces(cluster, rng, nodes.len() * 3).await;
+            let adaptors = Adaptors {
+                cpfp: point(rng),
+                direct: Some(point(rng)),
+                direct_from_cpfp: Some(point(rng)),
+            };
+            let request = cluster.owners[provider].legacy_answer(
+                &cluster.site,
+                id,
+                latest(cluster),
+                &nodes,
+                &offer,
+                adaptors,
+                nonces,
+                rng,
+            );
+            return Some(Request::LegacyCounter(Box::new(request)));
+        }
         let nonces = nonces(cluster, rng, nodes.len()).await;
         let request = cluster.owners[provider].answer(
             &cluster.site,
