@@ -90,7 +90,7 @@ async fn stage(
             parts.entry(operator).or_default().push(PlainTweak {
                 leaf: row.leaf,
                 share: share.secret_share.clone().into(),
-                proofs: share.proofs.iter().filter_map(key).collect(),
+                proofs: share.proofs.iter().filter_map(|raw| key(raw)).collect(),
                 public_shares: public
                     .iter()
                     .filter_map(|(operator, point)| {
@@ -110,7 +110,7 @@ async fn stage(
     Some(())
 }
 
-fn key(raw: &Vec<u8>) -> Option<bitcoin::secp256k1::PublicKey> {
+fn key(raw: &[u8]) -> Option<bitcoin::secp256k1::PublicKey> {
     bitcoin::secp256k1::PublicKey::from_slice(raw).ok()
 }
 
