@@ -9,7 +9,7 @@ use tinderbox_testkit::faults::Faults;
 use tinderbox_testkit::sim::{Deed, Lie, Plan, Report, run};
 
 /// Calm runs.
-const CALM: u64 = 60;
+const CALM: u64 = 80;
 
 /// Seeds that once broke an invariant.
 const KEPT: [u64; 1] = [0];

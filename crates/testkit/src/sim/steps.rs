@@ -50,6 +50,15 @@ pub(super) async fn next(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Req
         .filter(|transfer| transfer.receivers.len() == 1)
         .collect();
     waiting.shuffle(rng);
+    // What was begun goes on first.
+    waiting.sort_by_key(|transfer| {
+        let phase = transfer.receivers.first().map(|receiver| receiver.phase);
+        match phase {
+            Some(ClaimPhase::RefundSigned) => 2,
+            Some(ClaimPhase::KeyTweakApplied) => 1,
+            _ => 0,
+        }
+    });
     let Some(transfer) = waiting.pop() else {
         return pay::send(cluster, rng).await;
     };
