@@ -56,7 +56,7 @@ async fn go_on(cluster: &Cluster, exit: &ExitRow, rng: &mut ChaCha20Rng) -> Opti
         return Some(give_back(cluster, exit));
     }
     // Some providers never pay: an exit knows from the start whether its own does.
-    let pays = exit.exit[0] % 3 > 0 || confirmed;
+    let pays = confirmed || !exit.exit[0].is_multiple_of(3);
     if !pays || rng.gen_ratio(1, 12) {
         if is_due(cluster, exit) || rng.gen_ratio(1, 8) {
             return Some(give_back(cluster, exit));

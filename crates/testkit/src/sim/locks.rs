@@ -25,7 +25,7 @@ use crate::hashlocks::{Lock, Refunds, invoice, preimage_of};
 /// Preimages that wallets deposit.
 const DEPOSITS: u8 = 6;
 /// How long a lock lasts, in milliseconds: a part of a run, or longer than one.
-const LASTS_MS: [u64; 3] = [3000, 20_000, 24 * 3_600_000];
+const LASTS_MS: [u64; 3] = [500, 10_000, 24 * 3_600_000];
 
 fn deposited(number: u8) -> Preimage {
     Preimage(Sha256::digest([b'd', number]).into())

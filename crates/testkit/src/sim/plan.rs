@@ -108,7 +108,7 @@ impl Family {
     ];
 
     /// What runs are about: families with many stages more often.
-    const THEMES: [Self; 18] = [
+    const THEMES: [Self; 19] = [
         Self::Outputs,
         Self::Outputs,
         Self::Outputs,
@@ -124,6 +124,7 @@ impl Family {
         Self::Locks,
         Self::Older,
         Self::Older,
+        Self::Steps,
         Self::Steps,
         Self::Steps,
         Self::Coins,

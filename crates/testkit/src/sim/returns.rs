@@ -25,7 +25,7 @@ pub(super) fn next(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> 
     let (slowest, _) = cluster.clocks();
     waiting.into_iter().find_map(|transfer| {
         let due = return_rule::due(&transfer).is_some_and(|due| due <= slowest);
-        let unwanted = transfer.kind == TransferKind::PreimageSwap && rng.gen_bool(0.4);
+        let unwanted = transfer.kind == TransferKind::PreimageSwap && rng.gen_bool(0.6);
         let why = if unwanted {
             unwanted_by(cluster, &transfer, rng.gen_ratio(1, 8))?
         } else if due || early {

@@ -50,6 +50,15 @@ pub(super) async fn next(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Req
         .filter(|transfer| transfer.receivers.len() == 1)
         .collect();
     waiting.shuffle(rng);
+    // What was begun goes on first.
+    waiting.sort_by_key(|transfer| {
+        let phase = transfer.receivers.first().map(|receiver| receiver.phase);
+        match phase {
+            Some(ClaimPhase::RefundSigned) => 2,
+            Some(ClaimPhase::KeyTweakApplied) => 1,
+            _ => 0,
+        }
+    });
     let Some(transfer) = waiting.pop() else {
         return pay::send(cluster, rng).await;
     };
@@ -90,7 +99,7 @@ async fn stage(
             parts.entry(operator).or_default().push(PlainTweak {
                 leaf: row.leaf,
                 share: share.secret_share.clone().into(),
-                proofs: share.proofs.iter().filter_map(key).collect(),
+                proofs: share.proofs.iter().filter_map(|raw| key(raw)).collect(),
                 public_shares: public
                     .iter()
                     .filter_map(|(operator, point)| {
@@ -110,7 +119,7 @@ async fn stage(
     Some(())
 }
 
-fn key(raw: &Vec<u8>) -> Option<bitcoin::secp256k1::PublicKey> {
+fn key(raw: &[u8]) -> Option<bitcoin::secp256k1::PublicKey> {
     bitcoin::secp256k1::PublicKey::from_slice(raw).ok()
 }
 
