@@ -173,7 +173,11 @@ pub(super) fn invariants(
             return broken(format!("leaf {leaf} belongs to a stranger"));
         }
         match node.status {
-            NodeStatus::Available => {
+            // Gone with its tree: what its owner held alone stays good.
+            NodeStatus::Exited if !cluster.desk().leaving.contains(&(node.owner, node.tree)) => {
+                return broken(format!("leaf {leaf} left without its owner"));
+            }
+            NodeStatus::Available | NodeStatus::Exited => {
                 let owner = cluster.owners.iter().find(|o| o.identity() == node.owner);
                 let key = owner.map(|o| o.leaf_key(leaf).public_key(SECP256K1));
                 if key != Some(node.owner_signing) {

@@ -26,8 +26,7 @@ pub(super) async fn next(
     rng: &mut ChaCha20Rng,
     at: Option<OperatorIndex>,
 ) -> Option<Wish> {
-    if let Some(request) = trees::leave(cluster, rng).await
-    {
+    if let Some(request) = trees::leave(cluster, rng).await {
         return Some((None, request));
     }
     if rng.gen_bool(0.7)

@@ -1,6 +1,6 @@
 //! What wallets remember between requests: answers, and what they still have to complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
@@ -8,7 +8,7 @@ use tinderbox_chain::Spend;
 use tinderbox_flows::flow::{JobOutcome, Outcome};
 use tinderbox_flows::request::{ClaimFinishRequest, Request};
 use tinderbox_frost::NonceCommitment;
-use tinderbox_protocol::TransferId;
+use tinderbox_protocol::{TransferId, TreeId};
 
 use super::half::Half;
 use super::steps::Signing;
@@ -43,6 +43,8 @@ pub(super) struct Desk {
     pub(super) signing: Vec<Signing>,
     /// Last steps of claims, with complete signatures.
     pub(super) finishing: BTreeMap<TransferId, ClaimFinishRequest>,
+    /// Trees that their owners, of these identities, have asked to leave with.
+    pub(super) leaving: BTreeSet<(PublicKey, TreeId)>,
     /// Payouts of exits, and the heights of those that are in a block.
     pub(super) payouts: BTreeMap<[u8; 16], (Transaction, Option<u32>)>,
     /// The last block that has a payout.

@@ -2,15 +2,17 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{Amount, BlockHash, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha20Rng;
 use tinderbox_flows::exit_trees::{ExitTreesRequest, LeavingTree};
 use tinderbox_flows::request::Request;
-use tinderbox_flows::rows::{NodeRow, TreeRow};
+use tinderbox_flows::rows::{NodeRow, TreeRow, UtxoRow};
 use tinderbox_frost::Nonces;
+use tinderbox_protocol::BlockHeight;
 use tinderbox_protocol::tx::p2tr;
 
 use super::cluster::Cluster;
@@ -37,6 +39,9 @@ pub(super) async fn leave(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Re
         roots.retain(|root| root.owner == owner);
     }
     roots.truncate(rng.gen_range(1..=2));
+    for root in &roots {
+        bury(cluster, root).await;
+    }
     let prevouts: Vec<TxOut> = roots
         .iter()
         .map(|root| TxOut {
@@ -65,6 +70,8 @@ pub(super) async fn leave(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Re
             ),
         }],
     };
+    let wanted = roots.iter().map(|root| (owner, root.tree));
+    cluster.desk().leaving.extend(wanted);
     let sets = nonces(cluster, rng, roots.len()).await;
     let trees = (0u32..)
         .zip(&roots)
@@ -86,4 +93,17 @@ pub(super) async fn leave(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Re
             .map(|prevout| (prevout.value.to_sat(), prevout.script_pubkey.to_bytes()))
             .collect(),
     })))
+}
+
+/// Every operator has seen the block with the deposit of a tree.
+async fn bury(cluster: &Cluster, root: &NodeRow) {
+    for operator in 0..cluster.machines.len() {
+        for deposit in &root.deposits {
+            let row = cluster.row::<UtxoRow>(operator, &UtxoRow::id_of(deposit));
+            if let Some(utxo) = row.filter(|utxo| utxo.block.is_none()) {
+                let block = Some((BlockHeight(100), BlockHash::all_zeros()));
+                cluster.put(operator, &UtxoRow { block, ..utxo }).await;
+            }
+        }
+    }
 }
