@@ -59,7 +59,7 @@ async fn offer(cluster: &Cluster, view: usize, rng: &mut ChaCha20Rng) -> Option<
         return None;
     }
     let id = transfer_id(rng);
-    if id.bytes16()[0] % 3 == 0 {
+    if id.bytes16()[0].is_multiple_of(3) {
         let nonces = nonces(cluster, rng, nodes.len() * 3).await;
         let to = cluster.owners[provider].identity();
         let request = cluster.owners[owner].legacy_offer(
