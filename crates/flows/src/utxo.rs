@@ -154,13 +154,21 @@ fn is_moved(address: &AddressRow, keyshare: &KeyshareRow) -> bool {
 
 /// The swap that has this output, or the next one of its value at its address.
 ///
+/// With a certificate only the output counts: a reservation that was made since, beside those who
+/// had this flow's row already, is for another one.
+///
 /// # Errors
 /// A miss, or a fault.
-pub(crate) fn promised(frame: &Frame<'_>, output: &Output) -> Result<Option<UtxoSwapRow>, Halt> {
-    for what in [
-        UtxoHoldRow::output(&output.utxo.outpoint),
-        UtxoHoldRow::slot(&output.address.script, output.value()),
-    ] {
+pub(crate) fn promised(
+    frame: &Frame<'_>,
+    inputs: &Inputs,
+    output: &Output,
+) -> Result<Option<UtxoSwapRow>, Halt> {
+    let slot = inputs
+        .clock
+        .map(|_| UtxoHoldRow::slot(&output.address.script, output.value()));
+    let own = UtxoHoldRow::output(&output.utxo.outpoint);
+    for what in std::iter::once(own).chain(slot) {
         if let Some(hold) = frame.rows.get::<UtxoHoldRow>(what)? {
             return swap(frame, &hold).map(Some);
         }

@@ -81,8 +81,13 @@ impl UtxoRefundRequest {
     }
 
     /// The row with which this flow goes on: a new one, or the one of an earlier refund.
-    fn register(&self, frame: &Frame<'_>, output: &Output) -> Result<UtxoSwapRow, Halt> {
-        let Some(swap) = utxo::promised(frame, output)? else {
+    fn register(
+        &self,
+        frame: &Frame<'_>,
+        inputs: &Inputs,
+        output: &Output,
+    ) -> Result<UtxoSwapRow, Halt> {
+        let Some(swap) = utxo::promised(frame, inputs, output)? else {
             return Ok(UtxoSwapRow {
                 id: frame.flow,
                 kind: UtxoSwapKind::Refund,
@@ -145,7 +150,7 @@ impl Flow for UtxoRefundRequest {
 
     fn prepare(&self, frame: &Frame<'_>, inputs: &Inputs) -> Result<Prepared, Halt> {
         let output = self.output(frame, inputs)?;
-        let swap = self.register(frame, &output)?;
+        let swap = self.register(frame, inputs, &output)?;
         let tx = self.tx(frame, &output)?;
         let jobs = vec![utxo::spend_job(frame, &output, &tx, &self.spend, JOB)?];
         let request = Request::UtxoRefund(Box::new(self.clone())).encode()?;

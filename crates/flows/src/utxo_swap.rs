@@ -320,7 +320,7 @@ impl Flow for UtxoSwapRequest {
         check_static(&output.address)?;
         check_receiver(&self.send, &output.address)?;
         utxo::check_signable(frame, &output)?;
-        if let Some(swap) = utxo::promised(frame, &output)? {
+        if let Some(swap) = utxo::promised(frame, inputs, &output)? {
             return Err(utxo::registered(&self.outpoint, &swap));
         }
         let request = Request::UtxoSwap(Box::new(self.clone())).encode()?;

@@ -33,17 +33,21 @@ fn deposited(number: u8) -> Preimage {
 
 /// What a wallet that deals with hash locks would do next.
 pub(super) async fn next(cluster: &Cluster, rng: &mut ChaCha20Rng) -> Option<Request> {
-    let next = match rng.gen_range(0..12) {
+    // What waits comes to an end, one way or the other.
+    let ended = match rng.gen_range(0..6) {
+        0..=1 => returns::next(cluster, rng),
+        2..=3 => show(cluster, rng),
+        _ => None,
+    };
+    if ended.is_some() {
+        return ended;
+    }
+    let made = match rng.gen_range(0..7) {
         0 => None,
         1..=3 => receive(cluster, rng).await,
-        4..=6 => send(cluster, rng).await,
-        7..=8 => returns::next(cluster, rng),
-        _ => show(cluster, rng),
+        _ => send(cluster, rng).await,
     };
-    if next.is_some() || rng.gen_bool(0.5) {
-        return next.or_else(|| Some(deposit(cluster, rng)));
-    }
-    send(cluster, rng).await
+    made.or_else(|| Some(deposit(cluster, rng)))
 }
 
 /// A wallet deposits a preimage, or what is none.

@@ -42,14 +42,21 @@ impl Plan {
             .choose(&mut rng)
             .unwrap_or(&(3, 2));
         let aged = rng.gen_ratio(1, 5);
+        let pause_ms = *[1500, 1500, 8000, 15_000].choose(&mut rng).unwrap_or(&1500);
+        let weights = Weights::draw(&mut rng, aged);
         Self {
             operators,
             threshold,
             owners: rng.gen_range(2..4),
             leaves: rng.gen_range(3..6),
             actions: rng.gen_range(6..=13),
-            pause_ms: *[1500, 1500, 8000, 15_000].choose(&mut rng).unwrap_or(&1500),
-            weights: Weights::draw(&mut rng, aged),
+            // What can lapse is given the time.
+            pause_ms: if weights.is_about(Family::Exits) || weights.is_about(Family::Locks) {
+                pause_ms.max(8000)
+            } else {
+                pause_ms
+            },
+            weights,
             faults: *[
                 Faults::NONE,
                 Faults::FEW,
@@ -131,6 +138,9 @@ impl Family {
     ];
 }
 
+/// The weight of what a run is about.
+const THEME: u8 = 6;
+
 /// How often wallets do what: a run is about few families, so that these get through their stages.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights([u8; Family::ALL.len()]);
@@ -140,7 +150,8 @@ impl Weights {
         let mut weights = [0; Family::ALL.len()];
         let mut add = |family: Family, weight: u8| weights[family as usize] += weight;
         for _ in 0..rng.gen_range(1..=2) {
-            add(*Family::THEMES.choose(rng).unwrap_or(&Family::Payments), 6);
+            let theme = *Family::THEMES.choose(rng).unwrap_or(&Family::Payments);
+            add(theme, THEME);
         }
         for family in Family::ALL {
             if rng.gen_ratio(1, 5) {
@@ -156,6 +167,11 @@ impl Weights {
             weights[Family::Renewals as usize] = 0;
         }
         Self(weights)
+    }
+
+    /// True if it is what a run is about.
+    const fn is_about(&self, family: Family) -> bool {
+        self.0[family as usize] >= THEME
     }
 
     /// True if wallets of a run do this at all.
