@@ -275,7 +275,6 @@ impl Flow for ExitTreesRequest {
             });
             let node = NodeRow {
                 lock: Some(frame.flow),
-                updated: self.now,
                 ..one.node.clone()
             };
             changes.put(frame.rows, &node)?;
