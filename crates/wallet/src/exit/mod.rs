@@ -23,6 +23,7 @@ mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod tx_hex;
 
 pub use bundle::Bundle;
 pub use cost::{Rate, estimate, leaf_cost};

@@ -3,7 +3,7 @@ use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 use tinderbox_protocol::{LeafId, Sats, TreeId};
 
-type Hex = bitcoin::consensus::serde::With<bitcoin::consensus::serde::Hex>;
+use super::tx_hex;
 
 /// A node between the deposit and the leaf, the leaf's own node last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub struct PathNode {
     /// The node.
     pub id: LeafId,
     /// Its signed fee-less transaction.
-    #[serde(with = "Hex")]
+    #[serde(with = "tx_hex")]
     pub tx: Transaction,
     /// Its fee-paying variant, which a watchtower may publish instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,7 +22,7 @@ pub struct PathNode {
 /// A transaction that is written as hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct HexTx(#[serde(with = "Hex")] pub Transaction);
+pub struct HexTx(#[serde(with = "tx_hex")] pub Transaction);
 
 /// The key that a refund pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub struct ExitPath {
     /// From the root to the leaf's own node.
     pub nodes: Vec<PathNode>,
     /// The signed fee-less refund.
-    #[serde(with = "Hex")]
+    #[serde(with = "tx_hex")]
     pub refund: Transaction,
     /// The key that every refund pays.
     pub refund_key: RefundKey,
